@@ -107,7 +107,7 @@ func IsTransient(err error) bool {
 		return known && strings.Contains(server.Message, text)
 	}
 	for _, e := range []error{
-		driver.ErrBadConn, mysql.ErrInvalidConn, sql.ErrConnDone, mysql.ErrMalformPkt, mysql.ErrPktSync, mysql.ErrBusyBuffer,
+		driver.ErrBadConn, mysql.ErrInvalidConn, sql.ErrConnDone, sql.ErrTxDone, mysql.ErrMalformPkt, mysql.ErrPktSync, mysql.ErrBusyBuffer,
 		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, os.ErrDeadlineExceeded, context.DeadlineExceeded, context.Canceled,
 	} {
 		if errors.Is(err, e) {
