@@ -8,6 +8,7 @@ import (
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
 )
 
 // CloudEvents types. The trailing version is bumped only by a breaking change.
@@ -150,15 +151,42 @@ func isExtension(name string) bool {
 func FromCloudEvent(e *ce.Event) (Meta, error) {
 	m := Meta{ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(), Time: e.Time()}
 	for name, v := range e.Extensions() {
-		s, ok := v.(string)
-		if !ok {
-			s = fmt.Sprint(v)
+		s, err := types.Format(v)
+		if err != nil {
+			return m, fmt.Errorf("%s: %w", name, err)
 		}
 		if err := m.setExtension(name, s); err != nil {
 			return m, err
 		}
 	}
-	return m, m.check()
+	return m, m.Check()
+}
+
+// Set stores the attribute name in m, from its CloudEvents string form; names
+// are bare and in lower case. An extension that tandem does not know is ignored.
+func (m *Meta) Set(name, v string) (err error) {
+	switch name {
+	case "specversion":
+		if v != ce.CloudEventsVersionV1 {
+			err = fmt.Errorf("specversion %.20q is not 1.0", v)
+		}
+	case "id":
+		m.ID = v
+	case "source":
+		m.Source = v
+	case "type":
+		m.Type = v
+	case "subject":
+		m.Subject = v
+	case "time":
+		if m.Time, err = time.Parse(time.RFC3339Nano, v); err != nil {
+			return fmt.Errorf("time %.40q is not RFC 3339", v)
+		}
+		m.Time = m.Time.UTC()
+	default:
+		err = m.setExtension(name, v)
+	}
+	return err
 }
 
 func (m *Meta) setExtension(name, v string) (err error) {
@@ -183,8 +211,15 @@ func (m *Meta) setExtension(name, v string) (err error) {
 	return err
 }
 
-// check refuses attributes that would confuse the order of a stream.
-func (m *Meta) check() error {
+// Check refuses attributes that would confuse the order of a stream, and what
+// CloudEvents asks of every event. Errors name the attribute.
+func (m *Meta) Check() error {
+	if m.ID == "" {
+		return fmt.Errorf("id is missing")
+	}
+	if m.Source == "" {
+		return fmt.Errorf("source is missing")
+	}
 	switch m.Type {
 	case TypeTransaction, TypeStatement, TypeHeartbeat:
 	default:
