@@ -133,39 +133,42 @@ func (h *holder) attempt(ctx context.Context) (*lease, error) {
 	return nil, nil
 }
 
-// awaitFree returns when the key does not exist, or when it is worth a look again.
+// awaitFree returns when the key does not exist.
 func (h *holder) awaitFree(ctx context.Context) error {
-	get, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	res, err := h.cli.Get(get, h.key)
-	if err != nil {
-		return fmt.Errorf("look who leads: %w", err)
-	}
-	if len(res.Kvs) == 0 {
-		return nil
-	}
-	h.log.Debug("standing by", "leader", string(res.Kvs[0].Value))
-	// A watch on a connection that died in silence tells nothing, so look again now and then.
-	watch, stop := context.WithTimeout(clientv3.WithRequireLeader(ctx), max(h.ttl, 5*time.Second))
-	defer stop()
-	for w := range h.cli.Watch(watch, h.key, clientv3.WithRev(res.Header.Revision+1), clientv3.WithFilterPut()) {
-		if err := w.Err(); err != nil {
+	for {
+		res, err := h.look(ctx)
+		if err != nil {
+			return fmt.Errorf("look who leads: %w", err)
+		}
+		if len(res.Kvs) == 0 {
+			return nil
+		}
+		h.log.Debug("standing by", "leader", string(res.Kvs[0].Value))
+		if err := h.awaitDelete(ctx, res.Header.Revision+1); err != nil {
 			return fmt.Errorf("watch the leader: %w", err)
+		}
+	}
+}
+
+func (h *holder) look(ctx context.Context) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return h.cli.Get(ctx, h.key)
+}
+
+// awaitDelete watches until the key is deleted at or after revision, or until
+// it is time for another look: a watch on a connection that died in silence
+// tells nothing.
+func (h *holder) awaitDelete(ctx context.Context, revision int64) error {
+	watch, stop := context.WithTimeout(clientv3.WithRequireLeader(ctx), max(h.ttl, requestTimeout))
+	defer stop()
+	for w := range h.cli.Watch(watch, h.key, clientv3.WithRev(revision), clientv3.WithFilterPut()) {
+		if err := w.Err(); err != nil {
+			return err
 		}
 		if len(w.Events) > 0 {
 			return nil
 		}
-	}
-	return h.awaitFreeAgain(ctx)
-}
-
-// awaitFreeAgain turns the end of a watch into another look.
-func (h *holder) awaitFreeAgain(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if h.cli.Ctx().Err() != nil {
-		return h.cli.Ctx().Err()
 	}
 	return nil
 }
