@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tandem-dc/tandem/shared/sqldb"
+	"github.com/tandem-dc/tandem/testbench/port"
 )
 
 // MySQLOptions says what StartMySQL starts. The zero value is a MySQL with a
@@ -97,7 +98,7 @@ func (m *MySQL) start(ctx context.Context) error {
 func (m *MySQL) launch(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
 		var err error
-		if m.port, err = ReservePort(); err != nil {
+		if m.port, err = port.Reserve(); err != nil {
 			return err
 		}
 		m.Process, err = StartProcess(Command{
@@ -170,7 +171,7 @@ func (m *MySQL) waitReady(ctx context.Context, c sqldb.Config) error {
 }
 
 // Addr is host:port of the server.
-func (m *MySQL) Addr() string { return Loopback(m.port) }
+func (m *MySQL) Addr() string { return port.Addr(m.port) }
 
 // Socket is the path of its unix socket.
 func (m *MySQL) Socket() string { return filepath.Join(m.dir, "s") }
