@@ -88,6 +88,22 @@ func EachFlavor(t *testing.T, f func(t *testing.T, m *MySQL)) {
 	}
 }
 
+// KafkaEnv names the brokers that EachKafka runs on, separated by commas.
+// Default: embedded, which needs nothing installed.
+const KafkaEnv = "TANDEM_TEST_KAFKA"
+
+// EachKafka runs one subtest for each broker kind of KafkaEnv, which has the name of the kind.
+func EachKafka(t *testing.T, f func(t *testing.T, kind KafkaKind)) {
+	t.Helper()
+	kinds := os.Getenv(KafkaEnv)
+	if kinds == "" {
+		kinds = string(Embedded)
+	}
+	for _, kind := range strings.Split(kinds, ",") {
+		t.Run(kind, func(t *testing.T) { f(t, KafkaKind(kind)) })
+	}
+}
+
 // NewDatabase makes an empty database with a name of its own, to which the
 // accounts have their rights, and drops it after the test.
 func (m *MySQL) NewDatabase(t testing.TB) string {
