@@ -129,9 +129,9 @@ func (c *column) ordered() string {
 func (r *reader) checksum(ctx context.Context, t *table) (digest string, rows int64, err error) {
 	parts := make([]string, len(t.columns))
 	for i := range t.columns {
-		parts[i] = "COALESCE(MD5(" + t.columns[i].selected() + "),'-')"
+		parts[i] = "COALESCE(SHA2(" + t.columns[i].selected() + ",256),'-')"
 	}
-	row := "MD5(CONCAT(" + strings.Join(parts, ",") + "))"
+	row := "SHA2(CONCAT(" + strings.Join(parts, ",") + "),256)" // MySQL 9.6 has no MD5 any more
 	half := func(from int) string {
 		return fmt.Sprintf("CAST(CONV(SUBSTRING(d,%d,16),16,10) AS UNSIGNED)", from)
 	}
