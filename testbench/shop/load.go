@@ -61,7 +61,7 @@ type Stats struct {
 	Conflicts  uint64 // of Committed: writes to a row that other datacenters write as well
 	Statements uint64 // data statements of Committed
 	LastError  error
-	ByKind     [len(kinds)]uint64
+	ByKind     [kindCount]uint64 // as Kinds names them
 }
 
 // New returns a load over db, whose default database holds the shop. db should

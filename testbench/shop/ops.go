@@ -12,7 +12,7 @@ import (
 
 // kinds lists the transactions with their share of the load. prepare makes all
 // random choices, so that a retry repeats the same transaction.
-var kinds = [...]struct {
+var kinds = [kindCount]struct {
 	name    string
 	weight  int
 	prepare func(l *Load, r *rand.Rand, due time.Time) func(*txn) error
@@ -26,7 +26,10 @@ var kinds = [...]struct {
 	{"contest", 0, (*Load).contest},
 }
 
-const kindContest = len(kinds) - 1
+const (
+	kindCount   = 7
+	kindContest = kindCount - 1
+)
 
 // Kinds returns the names of the transactions, in the order of Stats.ByKind.
 func Kinds() []string {
