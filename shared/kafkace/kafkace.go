@@ -63,6 +63,9 @@ func FromMessage(msg *kafka.Message) (event.Meta, error) {
 	if len(msg.Value) == 0 {
 		return m, errors.New("record has no value")
 	}
+	if h.specVersion == "" {
+		return m, fmt.Errorf("%w: no header %sspecversion", ErrNoEvent, prefix)
+	}
 	for _, a := range h.attributes {
 		if err := m.Set(a.name, a.value); err != nil {
 			return m, err
@@ -155,40 +158,76 @@ func (h *headers) structured() bool {
 	return len(h.contentType) >= len(structured) && strings.EqualFold(h.contentType[:len(structured)], structured)
 }
 
+// maxAttributes bounds what one record may carry. CloudEvents has 8 of its own.
+const maxAttributes = 100
+
 // readHeaders sorts the headers of the binding from those of others, and
-// refuses what has two meanings.
+// refuses what has two meanings. In structured mode a producer may repeat the
+// attributes as headers; the event in the value is what counts.
 func readHeaders(msg *kafka.Message) (headers, error) {
 	var h headers
+	var err error
 	for i := range msg.Headers {
-		key, value := msg.Headers[i].Key, msg.Headers[i].Value
-		name, isAttribute := strings.CutPrefix(key, prefix)
-		if !isAttribute && key != contentType {
+		if msg.Headers[i].Key != contentType {
 			continue
 		}
-		for j := range i {
-			if msg.Headers[j].Key == key {
-				return h, fmt.Errorf("header %.60q appears twice", key)
-			}
+		if h.contentType != "" {
+			return h, fmt.Errorf("header %q appears twice", contentType)
 		}
-		if !utf8.Valid(value) {
-			return h, fmt.Errorf("header %.60q is not UTF-8", key)
+		if h.contentType, err = headerValue(&msg.Headers[i]); err != nil {
+			return h, err
 		}
-		if !isAttribute {
-			h.contentType = string(value)
+	}
+	if h.structured() {
+		return h, nil
+	}
+	for i := range msg.Headers {
+		name, ok := strings.CutPrefix(msg.Headers[i].Key, prefix)
+		if !ok {
 			continue
 		}
-		if !validName(name) {
-			return h, fmt.Errorf("header %.60q: an attribute's name is made of a-z and 0-9", key)
+		value, err := headerValue(&msg.Headers[i])
+		if err != nil {
+			return h, err
 		}
-		if name == "datacontenttype" || name == "data" {
-			return h, fmt.Errorf("header %q has no place in binary mode: the content type goes in %q, data is the record's value", key, contentType)
+		if err := h.add(name, value); err != nil {
+			return h, err
 		}
-		if name == "specversion" {
-			h.specVersion = string(value)
-		}
-		h.attributes = append(h.attributes, attribute{name, string(value)})
 	}
 	return h, nil
+}
+
+func headerValue(h *kafka.Header) (string, error) {
+	if !utf8.Valid(h.Value) {
+		return "", fmt.Errorf("header %.60q is not UTF-8", h.Key)
+	}
+	return string(h.Value), nil
+}
+
+func (h *headers) add(name, value string) error {
+	if !validName(name) {
+		return fmt.Errorf("header %.60q: an attribute's name is made of a-z and 0-9", prefix+name)
+	}
+	for _, a := range h.attributes {
+		if a.name == name {
+			return fmt.Errorf("header %.60q appears twice", prefix+name)
+		}
+	}
+	switch {
+	case len(h.attributes) == maxAttributes:
+		return fmt.Errorf("record has more than %d attributes", maxAttributes)
+	case name == "data":
+		return fmt.Errorf("header %q: data is the record's value, no attribute", prefix+name)
+	case name == "datacontenttype":
+		if value != h.contentType {
+			return fmt.Errorf("header %q is %.60q but %q is %.60q", prefix+name, value, contentType, h.contentType)
+		}
+		return nil
+	case name == "specversion":
+		h.specVersion = value
+	}
+	h.attributes = append(h.attributes, attribute{name, value})
+	return nil
 }
 
 func validName(name string) bool {
