@@ -18,9 +18,8 @@ import (
 // the probes that come meanwhile, so that neither a flood of probes nor a stuck
 // check piles up work.
 type checks struct {
-	mu      sync.Mutex
-	byName  map[string]*check
-	running sync.WaitGroup
+	mu     sync.Mutex
+	byName map[string]*check
 }
 
 type check struct {
@@ -74,7 +73,7 @@ func (c *checks) results(ctx context.Context) map[string]error {
 // fail it for the others.
 func (c *checks) start(ctx context.Context, k *check) *outcome {
 	o := &outcome{done: make(chan struct{})}
-	c.running.Go(func() {
+	go func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), CheckTimeout)
 		defer cancel()
 		o.err = guard(ctx, k.run)
@@ -82,8 +81,21 @@ func (c *checks) start(ctx context.Context, k *check) *outcome {
 		k.current = nil
 		c.mu.Unlock()
 		close(o.done)
-	})
+	}()
 	return o
+}
+
+// current lists the runs that are under way.
+func (c *checks) current() []*outcome {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []*outcome
+	for _, k := range c.byName {
+		if k.current != nil {
+			all = append(all, k.current)
+		}
+	}
+	return all
 }
 
 // guard turns a panic of a check into its failure.

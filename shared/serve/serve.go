@@ -154,7 +154,7 @@ func (s *Server) Run(ctx context.Context) error {
 	srv.WriteTimeout = 2 * time.Minute // a profile takes 30 s by default
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(s.ln) }()
-	defer s.waitChecks()
+	defer s.WaitChecks()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serving health and metrics: %w", err)
@@ -173,20 +173,18 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// waitChecks gives checks that still run the time that they are allowed.
-func (s *Server) waitChecks() {
-	done := make(chan struct{})
-	go func() {
-		s.ready.running.Wait()
-		s.live.running.Wait()
-		close(done)
-	}()
+// WaitChecks waits for checks that still run, as long as they are allowed. Run
+// calls it; who serves Handler on a listener of its own calls it after that ended.
+func (s *Server) WaitChecks() {
 	t := time.NewTimer(CheckTimeout + time.Second)
 	defer t.Stop()
-	select {
-	case <-done:
-	case <-t.C:
-		s.log.Error("a health check does not return after its deadline")
+	for _, o := range append(s.ready.current(), s.live.current()...) {
+		select {
+		case <-o.done:
+		case <-t.C:
+			s.log.Error("a health check does not return after its deadline")
+			return
+		}
 	}
 }
 
