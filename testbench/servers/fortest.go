@@ -129,7 +129,7 @@ func (m *MySQL) NewDatabase(t testing.TB) string {
 
 // Main runs the tests of a package and returns the exit code for os.Exit.
 // Afterwards, and on an interrupt, it ends the shared servers and removes what
-// they left; then it fails if goroutines were leaked.
+// they left, save the logs if a test failed; then it fails if goroutines were leaked.
 func Main(m *testing.M) int {
 	interrupt := make(chan os.Signal, 1)
 	signal.Notify(interrupt, os.Interrupt, syscall.SIGTERM)
@@ -137,7 +137,9 @@ func Main(m *testing.M) int {
 	go func() {
 		select {
 		case <-interrupt:
-			closeShared()
+			if err := closeShared(); err != nil {
+				fmt.Fprintln(os.Stderr, "servers:", err)
+			}
 			os.Exit(130)
 		case <-finished:
 		}
@@ -145,6 +147,13 @@ func Main(m *testing.M) int {
 	code := m.Run()
 	signal.Stop(interrupt)
 	close(finished)
+	if code != 0 {
+		if dir, err := keepLogs(); err != nil {
+			fmt.Fprintln(os.Stderr, "servers: keep the logs:", err)
+		} else if dir != "" {
+			fmt.Fprintln(os.Stderr, "servers: logs are kept in", dir)
+		}
+	}
 	if err := closeShared(); err != nil {
 		fmt.Fprintln(os.Stderr, "servers:", err)
 		code = max(code, 1)

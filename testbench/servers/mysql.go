@@ -21,7 +21,7 @@ import (
 // random server id in a scratch directory.
 type MySQLOptions struct {
 	Flavor   sqldb.Flavor // default MySQL
-	Dir      string       // for data, socket and log, made if missing, kept by Close; default: a scratch directory
+	Dir      string       // for data and log, made if missing, kept by Close; default: a scratch directory
 	ServerID uint32       // default: random
 	Domain   uint32       // MariaDB's gtid_domain_id
 	// Increment and Offset are auto_increment_increment and _offset. Default 1, 1.
@@ -40,6 +40,7 @@ type MySQL struct {
 	options   MySQLOptions
 	dir       string
 	ownDir    bool
+	socket    string
 	port      int
 	passwords map[string]string
 	*Process
@@ -47,6 +48,9 @@ type MySQL struct {
 	mu     sync.Mutex
 	admins map[string]*sql.DB // by database
 }
+
+// maxSocketPath is what the kernel allows, less what MariaDB adds in passing.
+const maxSocketPath = 100
 
 // startLimit bounds one start of a server up to its first answer.
 const startLimit = 90 * time.Second
@@ -83,6 +87,14 @@ func (m *MySQL) start(ctx context.Context) error {
 	}
 	if err := os.MkdirAll(filepath.Join(m.dir, "tmp"), 0o700); err != nil {
 		return err
+	}
+	m.socket = filepath.Join(m.dir, "s")
+	if len(m.socket) > maxSocketPath {
+		short, err := ScratchDir("socket")
+		if err != nil {
+			return err
+		}
+		m.socket = filepath.Join(short, "s")
 	}
 	if err := m.program.newDataDir(ctx, filepath.Join(m.dir, "data")); err != nil {
 		return err
@@ -174,9 +186,9 @@ func (m *MySQL) waitReady(ctx context.Context, c sqldb.Config) error {
 func (m *MySQL) Addr() string { return port.Addr(m.port) }
 
 // Socket is the path of its unix socket.
-func (m *MySQL) Socket() string { return filepath.Join(m.dir, "s") }
+func (m *MySQL) Socket() string { return m.socket }
 
-// Dir holds the server's data, socket and log.
+// Dir holds the server's data and log.
 func (m *MySQL) Dir() string { return m.dir }
 
 // Restart starts the server again with the same data on the same port, and

@@ -123,3 +123,26 @@ func RemoveScratch() error {
 	scratch.dir, scratch.lock = "", nil
 	return err
 }
+
+// keepLogs copies the logs below the scratch directory to a directory that
+// stays, and returns it; "" if there are none.
+func keepLogs() (string, error) {
+	scratch.Lock()
+	defer scratch.Unlock()
+	if scratch.dir == "" {
+		return "", nil
+	}
+	logs, err := filepath.Glob(filepath.Join(scratch.dir, "*", "*.log"))
+	if err != nil || len(logs) == 0 {
+		return "", err
+	}
+	to, err := os.MkdirTemp("", "tandem-logs-")
+	if err != nil {
+		return "", err
+	}
+	for _, path := range logs {
+		name := filepath.Base(filepath.Dir(path)) + ".log"
+		err = errors.Join(err, copyFile(path, filepath.Join(to, name), 0o644))
+	}
+	return to, err
+}
