@@ -18,6 +18,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${TANDEM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tandem}
 kafka_version=4.1.0
 apt_updated=
+work= # a temporary directory while there is one
+trap '[ -z "$work" ] || rm -rf "$work"' EXIT
 
 say() { printf 'install: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -178,7 +180,7 @@ java_17() {
 }
 
 install_kafka() {
-  local dir=$cache/kafka-$kafka_version sums=$here/kafka-$kafka_version.sha512 work
+  local dir=$cache/kafka-$kafka_version sums=$here/kafka-$kafka_version.sha512
   java_17 || apt_install default-jre-headless
   java_17 || die "kafka: java here is older than 17: put a newer one on PATH"
   if [ -d "$dir" ] && (cd "$dir" && sha512sum --status -c "$sums"); then
@@ -207,7 +209,6 @@ POM
   mkdir -p "$cache"
   rm -rf "$dir"
   mv "$work/jars" "$dir"
-  rm -rf "$work"
   say "kafka: done"
 }
 
