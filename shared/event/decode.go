@@ -1,10 +1,6 @@
 package event
 
-import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-)
+import "fmt"
 
 // Bounds on one payload, far above what a server allows; they keep hostile
 // input from costing more memory than its own size warrants.
@@ -13,199 +9,253 @@ const (
 	maxColumns = 4096 // MySQL's own limit; MariaDB has it as well
 )
 
-type wireTransaction struct {
-	Schema    string         `json:"schema"`
-	Server    rawText        `json:"server"`
-	GTID      rawText        `json:"gtid"`
-	File      rawText        `json:"file"`
-	Pos       uint32         `json:"pos"`
-	Statement *wireStatement `json:"statement"`
-	Tables    []wireTable    `json:"tables"`
-	Rows      []wireRow      `json:"rows"`
-}
-
-type wireStatement struct {
-	DDL bool    `json:"ddl"`
-	DB  rawText `json:"db"`
-	SQL rawText `json:"sql"`
-}
-
-type wireTable struct {
-	DB      rawText      `json:"db"`
-	Name    rawText      `json:"name"`
-	Key     []int        `json:"key"`
-	Columns []wireColumn `json:"columns"`
-}
-
-type wireColumn struct {
-	Name     rawText   `json:"name"`
-	Type     Type      `json:"type"`
-	Unsigned bool      `json:"unsigned"`
-	Length   int       `json:"length"`
-	Charset  string    `json:"charset"`
-	Labels   []rawText `json:"labels"`
-}
-
-type wireRow struct {
-	Table  int     `json:"t"`
-	Op     string  `json:"op"`
-	Before []Value `json:"before"`
-	After  []Value `json:"after"`
-}
-
 // DecodeTransaction reads what AppendJSON wrote. The result is consistent: every
 // row names a table, has as many values as the table has columns, and the images
-// that its operation needs. Errors say what is wrong and where.
+// that its operation needs. Names that the schema does not know are skipped.
+// Errors say what is wrong and where.
+//
+// Values share memory with data, which must not change afterwards.
 func DecodeTransaction(data []byte) (*Transaction, error) {
-	var w wireTransaction
-	if err := json.Unmarshal(data, &w); err != nil {
+	t, err := decodeTransaction(data)
+	if err != nil {
 		return nil, fmt.Errorf("payload: %w", err)
-	}
-	if w.Schema != Schema {
-		return nil, fmt.Errorf("payload: schema %.60q is not %q: upgrade the receiver before the sender", w.Schema, Schema)
-	}
-	t := &Transaction{Server: string(w.Server), GTID: string(w.GTID), File: string(w.File), Pos: w.Pos}
-	if w.Statement != nil {
-		t.Statement = &Statement{DB: string(w.Statement.DB), SQL: string(w.Statement.SQL), DDL: w.Statement.DDL}
-	}
-	if len(w.Tables) > maxTables {
-		return nil, fmt.Errorf("payload: %d tables, at most %d are allowed", len(w.Tables), maxTables)
-	}
-	t.Tables = make([]Table, len(w.Tables))
-	for i := range w.Tables {
-		if err := t.Tables[i].fromWire(&w.Tables[i]); err != nil {
-			return nil, fmt.Errorf("payload: table %d: %w", i, err)
-		}
-	}
-	t.Rows = make([]Row, len(w.Rows))
-	for i := range w.Rows {
-		if err := t.Rows[i].fromWire(&w.Rows[i], t.Tables); err != nil {
-			return nil, fmt.Errorf("payload: row %d: %w", i, err)
-		}
 	}
 	return t, nil
 }
 
-func (t *Table) fromWire(w *wireTable) error {
-	if w.DB == "" || w.Name == "" {
-		return fmt.Errorf("db or name is missing")
+func decodeTransaction(data []byte) (*Transaction, error) {
+	p, err := newParser(data)
+	if err != nil {
+		return nil, err
 	}
-	if len(w.Columns) == 0 || len(w.Columns) > maxColumns {
-		return fmt.Errorf("%s.%s has %d columns, 1 to %d are allowed", w.DB, w.Name, len(w.Columns), maxColumns)
+	d := decoder{parser: p}
+	if err := d.transaction(); err != nil {
+		return nil, err
 	}
-	*t = Table{DB: string(w.DB), Name: string(w.Name), Key: w.Key, Columns: make([]Column, len(w.Columns))}
-	seen := make(map[rawText]bool, len(w.Columns))
-	for i := range w.Columns {
-		c := &w.Columns[i]
-		if c.Name == "" || seen[c.Name] {
-			return fmt.Errorf("%s.%s: column %d has no name or a repeated one", w.DB, w.Name, i)
-		}
-		seen[c.Name] = true
-		if !c.Type.known() {
-			return fmt.Errorf("%s.%s: column %s has the unknown type %.40q", w.DB, w.Name, c.Name, c.Type)
-		}
-		t.Columns[i] = Column{Name: string(c.Name), Type: c.Type, Unsigned: c.Unsigned, Length: c.Length, Charset: c.Charset}
-		for _, l := range c.Labels {
-			t.Columns[i].Labels = append(t.Columns[i].Labels, string(l))
+	if err := p.end(); err != nil {
+		return nil, err
+	}
+	if d.schema != Schema {
+		return nil, fmt.Errorf("schema %.60q is not %q: upgrade the receiver before the sender", d.schema, Schema)
+	}
+	for i := range d.t.Rows {
+		if err := d.t.Rows[i].check(d.t.Tables); err != nil {
+			return nil, fmt.Errorf("row %d: %w", i, err)
 		}
 	}
-	for _, k := range t.Key {
-		if k < 0 || k >= len(t.Columns) {
-			return fmt.Errorf("%s.%s: key column %d does not exist", w.DB, w.Name, k)
+	return d.t, nil
+}
+
+// decoder reads the payload's schema by recursive descent.
+type decoder struct {
+	*parser
+	t      *Transaction
+	schema string
+}
+
+func (d *decoder) transaction() error {
+	d.t = &Transaction{}
+	return d.object(func(name string) (err error) {
+		switch name {
+		case "schema":
+			d.schema, err = d.text()
+		case "server":
+			d.t.Server, err = d.text()
+		case "gtid":
+			d.t.GTID, err = d.text()
+		case "file":
+			d.t.File, err = d.text()
+		case "pos":
+			d.t.Pos, err = d.uint32()
+		case "statement":
+			err = d.statement()
+		case "tables":
+			err = d.tables()
+		case "rows":
+			err = d.rows()
+		default:
+			return d.skip()
 		}
+		return within(name, err)
+	})
+}
+
+func within(name string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
 }
 
-func (r *Row) fromWire(w *wireRow, tables []Table) error {
-	if w.Table < 0 || w.Table >= len(tables) {
-		return fmt.Errorf("table %d is not in the payload", w.Table)
+func (d *decoder) statement() error {
+	d.t.Statement = &Statement{}
+	return d.object(func(name string) (err error) {
+		switch name {
+		case "ddl":
+			d.t.Statement.DDL, err = d.bool()
+		case "db":
+			d.t.Statement.DB, err = d.text()
+		case "sql":
+			d.t.Statement.SQL, err = d.text()
+		default:
+			return d.skip()
+		}
+		return within(name, err)
+	})
+}
+
+func (d *decoder) tables() error {
+	return d.array(func() error {
+		if len(d.t.Tables) == maxTables {
+			return fmt.Errorf("more than %d tables", maxTables)
+		}
+		t, err := d.table()
+		if err != nil {
+			return fmt.Errorf("table %d: %w", len(d.t.Tables), err)
+		}
+		d.t.Tables = append(d.t.Tables, t)
+		return nil
+	})
+}
+
+func (d *decoder) table() (t Table, err error) {
+	err = d.object(func(name string) (err error) {
+		switch name {
+		case "db":
+			t.DB, err = d.text()
+		case "name":
+			t.Name, err = d.text()
+		case "key":
+			err = d.array(func() error {
+				k, err := d.uint32()
+				if len(t.Key) == maxColumns {
+					return fmt.Errorf("more than %d columns in the key", maxColumns)
+				}
+				t.Key = append(t.Key, int(k))
+				return err
+			})
+		case "columns":
+			err = d.array(func() error {
+				if len(t.Columns) == maxColumns {
+					return fmt.Errorf("more than %d columns", maxColumns)
+				}
+				c, err := d.column()
+				t.Columns = append(t.Columns, c)
+				return err
+			})
+		default:
+			return d.skip()
+		}
+		return within(name, err)
+	})
+	if err == nil {
+		err = t.check()
 	}
-	if len(w.Op) != 1 {
-		return fmt.Errorf("op %.10q is none of c, u, d", w.Op)
+	return t, err
+}
+
+func (d *decoder) column() (c Column, err error) {
+	err = d.object(func(name string) (err error) {
+		switch name {
+		case "name":
+			c.Name, err = d.text()
+		case "type":
+			var s string
+			s, err = d.text()
+			c.Type = Type(s)
+		case "unsigned":
+			c.Unsigned, err = d.bool()
+		case "length":
+			var n uint32
+			n, err = d.uint32()
+			c.Length = int(n)
+		case "charset":
+			c.Charset, err = d.text()
+		case "labels":
+			err = d.array(func() error {
+				l, err := d.text()
+				c.Labels = append(c.Labels, l)
+				return err
+			})
+		default:
+			return d.skip()
+		}
+		return within(name, err)
+	})
+	return c, err
+}
+
+func (d *decoder) rows() error {
+	return d.array(func() error {
+		r, err := d.row()
+		if err != nil {
+			return fmt.Errorf("row %d: %w", len(d.t.Rows), err)
+		}
+		d.t.Rows = append(d.t.Rows, r)
+		return nil
+	})
+}
+
+func (d *decoder) row() (r Row, err error) {
+	r.Table = -1
+	err = d.object(func(name string) (err error) {
+		switch name {
+		case "t":
+			var n uint32
+			n, err = d.uint32()
+			r.Table = int(n)
+		case "op":
+			var s string
+			if s, err = d.text(); err == nil && len(s) != 1 {
+				return fmt.Errorf("op %.10q is none of c, u, d", s)
+			}
+			if err == nil {
+				r.Op = Op(s[0])
+			}
+		case "before":
+			r.Before, err = d.image(r.Table)
+		case "after":
+			r.After, err = d.image(r.Table)
+		default:
+			return d.skip()
+		}
+		return within(name, err)
+	})
+	if err == nil {
+		err = r.checkImages()
 	}
-	*r = Row{Table: w.Table, Op: Op(w.Op[0]), Before: w.Before, After: w.After}
-	var before, after bool
-	switch r.Op {
-	case Insert:
-		after = true
-	case Update:
-		before, after = true, true
-	case Delete:
-		before = true
-	default:
-		return fmt.Errorf("op %q is none of c, u, d", w.Op)
+	return r, err
+}
+
+// image reads the values of one row image. It is not nil, even when empty.
+func (d *decoder) image(table int) ([]Value, error) {
+	hint := 8
+	if table >= 0 && table < len(d.t.Tables) {
+		hint = len(d.t.Tables[table].Columns)
 	}
-	columns := tables[w.Table].Columns
-	if err := checkImage("before", r.Before, before, columns); err != nil {
+	values := make([]Value, 0, min(hint, d.left()/2)) // a value takes two bytes at least
+	err := d.array(func() error {
+		if len(values) == maxColumns {
+			return fmt.Errorf("more than %d values", maxColumns)
+		}
+		v, err := d.value()
+		values = append(values, v)
 		return err
-	}
-	return checkImage("after", r.After, after, columns)
+	})
+	return values, err
 }
 
-func checkImage(name string, image []Value, want bool, columns []Column) error {
-	if want != (image != nil) {
-		return fmt.Errorf("%s image: present is %v, the operation wants %v", name, image != nil, want)
+// value reads null, false (absent), 0 (ENUM index 0), a string, or
+// {"base64": "..."}.
+func (d *decoder) value() (Value, error) {
+	switch {
+	case d.literal("null"):
+		return Value{Kind: Null}, nil
+	case d.literal("false"):
+		return Value{Kind: Absent}, nil
+	case d.literal("0"):
+		return Value{Kind: Zero}, nil
 	}
-	if want && len(image) != len(columns) {
-		return fmt.Errorf("%s image has %d values for %d columns", name, len(image), len(columns))
-	}
-	for i := range image {
-		if image[i].Kind == Zero && columns[i].Type != Enum {
-			return fmt.Errorf("%s image: %s is 0 but no enum", name, columns[i].Name)
-		}
-	}
-	return nil
-}
-
-// UnmarshalJSON reads one value: null, false (absent), 0 (ENUM index 0), a
-// string, or {"base64": "..."}.
-func (v *Value) UnmarshalJSON(b []byte) error {
-	switch string(b) {
-	case "null":
-		*v = Value{Kind: Null}
-		return nil
-	case "false":
-		*v = Value{Kind: Absent}
-		return nil
-	case "0":
-		*v = Value{Kind: Zero}
-		return nil
-	}
-	data, err := decodeRaw(b)
-	*v = Value{Kind: Data, Data: data}
-	return err
-}
-
-// rawText is a string whose bytes may be no UTF-8.
-type rawText string
-
-func (t *rawText) UnmarshalJSON(b []byte) error {
-	data, err := decodeRaw(b)
-	*t = rawText(data)
-	return err
-}
-
-func decodeRaw(b []byte) ([]byte, error) {
-	b = bytes.TrimSpace(b)
-	if len(b) > 0 && b[0] == '{' {
-		var w struct {
-			Base64 *[]byte `json:"base64"`
-		}
-		if err := json.Unmarshal(b, &w); err != nil {
-			return nil, err
-		}
-		if w.Base64 == nil {
-			return nil, fmt.Errorf("%.40s is no value", b)
-		}
-		return *w.Base64, nil
-	}
-	if len(b) >= 2 && b[0] == '"' && bytes.IndexByte(b, '\\') < 0 {
-		return bytes.Clone(b[1 : len(b)-1]), nil
-	}
-	var s string
-	if err := json.Unmarshal(b, &s); err != nil {
-		return nil, fmt.Errorf("%.40s is no value: %w", b, err)
-	}
-	return []byte(s), nil
+	data, err := d.bytes()
+	return Value{Kind: Data, Data: data}, err
 }
