@@ -100,9 +100,12 @@ func create(ctx context.Context, c Config, topic string, partitions, replicas in
 // otherwise: 1 MiB and the 12 bytes of a log entry's header.
 const DefaultMaxMessageBytes = 1<<20 + 12
 
+// sourceDefault marks a setting that nobody has set, in the broker's answers.
+const sourceDefault = 5
+
 // MaxMessageBytes returns the size of the largest record batch that topic
 // accepts, in bytes, as the broker counts it: after compression, with all
-// headers. Where the broker does not tell, it is DefaultMaxMessageBytes.
+// headers. Where the broker does not tell, or not us, it is DefaultMaxMessageBytes.
 func MaxMessageBytes(ctx context.Context, c Config, topic string) (int, error) {
 	client, done, err := c.Client()
 	if err != nil {
@@ -110,21 +113,55 @@ func MaxMessageBytes(ctx context.Context, c Config, topic string) (int, error) {
 	}
 	defer done()
 	const name = "max.message.bytes"
-	res, err := client.DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{Resources: []kafka.DescribeConfigRequestResource{{
-		ResourceType: kafka.ResourceTypeTopic, ResourceName: topic, ConfigNames: []string{name},
-	}}})
-	if err != nil {
+	fail := func(err error) (int, error) {
 		return 0, fmt.Errorf("ask %v for %s of topic %s: %w", c.Brokers, name, topic, err)
 	}
+	resource := kafka.DescribeConfigRequestResource{ResourceType: kafka.ResourceTypeTopic, ResourceName: topic}
+	bound, err := setting(ctx, client, resource, name)
+	if err != nil && !errors.Is(err, kafka.TopicAuthorizationFailed) {
+		return fail(err)
+	}
+	if bound.set {
+		return bound.value, nil
+	}
+	// The embedded broker does not count its own setting as the topic's.
+	m, err := client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
+	if err != nil {
+		return fail(err)
+	}
+	if len(m.Brokers) > 0 {
+		resource = kafka.DescribeConfigRequestResource{ResourceType: kafka.ResourceTypeBroker, ResourceName: strconv.Itoa(m.Brokers[0].ID)}
+		// Who may write a topic need not be allowed to see the broker's settings.
+		if b, err := setting(ctx, client, resource, "message.max.bytes"); err == nil && b.set {
+			return b.value, nil
+		}
+	}
+	if bound.value > 0 {
+		return bound.value, nil
+	}
+	return DefaultMaxMessageBytes, nil
+}
+
+type number struct {
+	value int // 0: unknown
+	set   bool
+}
+
+func setting(ctx context.Context, client *kafka.Client, of kafka.DescribeConfigRequestResource, name string) (number, error) {
+	of.ConfigNames = []string{name}
+	res, err := client.DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{Resources: []kafka.DescribeConfigRequestResource{of}})
+	if err != nil {
+		return number{}, err
+	}
 	for _, r := range res.Resources {
-		if errors.Is(r.Error, kafka.UnknownTopicOrPartition) {
-			return 0, fmt.Errorf("topic %s: %w", topic, r.Error)
+		if r.Error != nil {
+			return number{}, r.Error
 		}
 		for _, e := range r.ConfigEntries {
 			if n, err := strconv.Atoi(e.ConfigValue); err == nil && e.ConfigName == name && n > 0 {
-				return n, nil
+				return number{n, e.ConfigSource != sourceDefault}, nil
 			}
 		}
 	}
-	return DefaultMaxMessageBytes, nil
+	return number{}, nil
 }
