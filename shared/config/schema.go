@@ -44,6 +44,11 @@ func newSchema(v reflect.Value, prefix string) (*schema, error) {
 	if err := s.add(v, ""); err != nil {
 		return nil, err
 	}
+	for _, l := range s.leaves {
+		if s.groups[l.Key] {
+			return nil, fmt.Errorf("config: %s is a setting and a group of settings", l.Key)
+		}
+	}
 	return s, nil
 }
 
@@ -52,8 +57,8 @@ func (s *schema) add(v reflect.Value, group string) error {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		if key, ok := groupKey(f); ok {
-			if key != "" {
-				s.groups[join(group, key)] = true
+			if key != "" && !validKey(key) {
+				return fmt.Errorf("config: field %s of %s has key %q: %s", f.Name, v.Type(), key, keyForm)
 			}
 			if err := s.add(v.Field(i), join(group, key)); err != nil {
 				return err
@@ -65,7 +70,7 @@ func (s *schema) add(v reflect.Value, group string) error {
 			continue
 		}
 		if !f.IsExported() || !validKey(key) {
-			return fmt.Errorf("config: field %s of %s has key %q: it must be exported, and the key lower case letters, digits and dashes", f.Name, v.Type(), key)
+			return fmt.Errorf("config: field %s of %s has key %q: the field must be exported, %s", f.Name, v.Type(), key, keyForm)
 		}
 		l := &leaf{value: v.Field(i), kind: kindOf(f.Type), tag: f.Tag.Get("default")}
 		l.Field = Field{Key: join(group, key), Type: typeName(f.Type), Help: f.Tag.Get("help"), Secret: f.Tag.Get("secret") == "true"}
@@ -89,6 +94,11 @@ func (s *schema) put(l *leaf) error {
 	}
 	if o := s.byEnv[l.Env]; o != nil {
 		return fmt.Errorf("config: keys %s and %s are both %s in the environment", o.Key, l.Key, l.Env)
+	}
+	for i, c := range l.Key {
+		if c == '.' {
+			s.groups[l.Key[:i]] = true
+		}
 	}
 	s.leaves = append(s.leaves, l)
 	s.byKey[l.Key], s.byEnv[l.Env] = l, l
@@ -118,8 +128,15 @@ func envName(key string) string {
 	return envPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(key))
 }
 
+const keyForm = "the key words of lower case letters, digits and dashes, joined by dots"
+
 func validKey(key string) bool {
-	return key != "" && strings.Trim(key, "abcdefghijklmnopqrstuvwxyz0123456789-") == "" && !strings.HasPrefix(key, "-")
+	for word := range strings.SplitSeq(key, ".") {
+		if word == "" || word[0] == '-' || strings.Trim(word, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // groupKey reports whether f is a struct whose tagged fields are settings, and

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/tandem-dc/tandem/shared/config"
 )
 
 // Config says where a function listens and what it grants its callers.
@@ -32,24 +34,32 @@ const (
 // Validate reports settings that cannot work.
 func (c Config) Validate() error {
 	var errs []error
+	bad := func(key, problem, remedy string) {
+		errs = append(errs, &config.Error{Key: key, Problem: problem, Remedy: remedy})
+	}
 	if c.Listen != "" {
 		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-			errs = append(errs, fmt.Errorf("listen: %w: write host:port, or :port for all interfaces", err))
+			bad("listen", err.Error(), "write host:port, or :port for all interfaces")
 		}
 	}
 	if c.Sink != "" {
 		if u, err := url.Parse(c.Sink); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			errs = append(errs, errors.New("sink is no URL: write http://host/path or https://host/path"))
+			bad("sink", "is no URL", "write http://host/path or https://host/path")
 		}
 	}
-	if c.MaxBody < 0 || c.MaxInFlightBytes < 0 {
-		errs = append(errs, errors.New("max-body and max-in-flight-bytes must not be negative: 0 is their default"))
-	}
-	if c.Timeout < 0 || c.Drain < 0 || c.Finish < 0 {
-		errs = append(errs, errors.New("timeout, drain and finish must not be negative"))
+	for _, n := range []struct {
+		key   string
+		value int64
+	}{
+		{"max-body", c.MaxBody}, {"max-in-flight-bytes", c.MaxInFlightBytes},
+		{"timeout", int64(c.Timeout)}, {"drain", int64(c.Drain)}, {"finish", int64(c.Finish)},
+	} {
+		if n.value < 0 {
+			bad(n.key, "is negative", "write zero or more")
+		}
 	}
 	if f := c.filled(); f.MaxInFlightBytes < f.MaxBody {
-		errs = append(errs, fmt.Errorf("max-in-flight-bytes %d is below max-body %d: an event of that size could never be taken; raise the former", f.MaxInFlightBytes, f.MaxBody))
+		bad("max-in-flight-bytes", fmt.Sprintf("%d is below max-body, %d: an event of that size could never be taken", f.MaxInFlightBytes, f.MaxBody), "raise it, or lower max-body")
 	}
 	return errors.Join(errs...)
 }
@@ -75,11 +85,11 @@ func Knative(c Config, getenv func(string) string) (Config, error) {
 		return c, nil
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return c, fmt.Errorf("environment PORT: %q is no port: write a number from 1 to 65535, or unset it", port)
+		return c, &config.Error{Key: "PORT", Problem: fmt.Sprintf("environment PORT: %q is no port", port), Remedy: "write a number from 1 to 65535, or unset it"}
 	}
 	host, _, err := net.SplitHostPort(c.filled().Listen)
 	if err != nil {
-		return c, fmt.Errorf("listen: %w: write host:port", err)
+		return c, &config.Error{Key: "listen", Problem: err.Error(), Remedy: "write host:port"}
 	}
 	if getenv("KUBERNETES_SERVICE_HOST") != "" {
 		host = ""

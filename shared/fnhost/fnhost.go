@@ -124,7 +124,10 @@ func (h *Host) Serve(ctx context.Context, ln net.Listener) error {
 	events, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
 	srv := serve.HTTPServer(http.HandlerFunc(h.route), h.log)
-	srv.ReadTimeout = h.cfg.Timeout
+	// The first bounds the arrival of an event; the second that, its handling, and
+	// a caller that does not read the answer.
+	srv.ReadTimeout = readTimeout
+	srv.WriteTimeout = readTimeout + h.cfg.Timeout + answerTimeout
 	srv.BaseContext = func(net.Listener) context.Context { return events }
 	srv.Protocols = new(http.Protocols)
 	srv.Protocols.SetHTTP1(true)
@@ -137,25 +140,32 @@ func (h *Host) Serve(ctx context.Context, ln net.Listener) error {
 	go func() { failed <- srv.Serve(ln) }()
 	defer h.server.WaitChecks()
 	h.log.InfoContext(ctx, "taking events", "addr", ln.Addr().String())
+	var broken error
 	select {
-	case err := <-failed:
-		return fmt.Errorf("serving events: %w", err)
+	case broken = <-failed:
 	case <-ctx.Done():
-	}
-	h.log.InfoContext(ctx, "draining", "grace", h.cfg.Drain)
-	h.server.Drain()
-	grace := time.NewTimer(h.cfg.Drain)
-	defer grace.Stop()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serving events: %w", err)
-	case <-grace.C:
+		h.log.InfoContext(ctx, "draining", "grace", h.cfg.Drain)
+		h.server.Drain()
+		broken = waitFor(h.cfg.Drain, failed)
 	}
 	err := h.finish(srv, cut)
-	if e := <-failed; err == nil && !errors.Is(e, http.ErrServerClosed) {
-		err = fmt.Errorf("serving events: %w", e)
+	if broken != nil {
+		return errors.Join(fmt.Errorf("serving events: %w", broken), err)
 	}
+	<-failed // it is http.ErrServerClosed
 	return err
+}
+
+// waitFor waits for d, or returns the error that comes sooner.
+func waitFor(d time.Duration, failed <-chan error) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case err := <-failed:
+		return err
+	case <-t.C:
+		return nil
+	}
 }
 
 // afterCut is what a function gets to return once its context has ended.

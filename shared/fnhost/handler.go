@@ -1,7 +1,6 @@
 package fnhost
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 
 const (
 	maxReason     = 1024             // bytes of an answer; a sender keeps no more in a dead letter
+	readTimeout   = 30 * time.Second // for an event to arrive
 	answerTimeout = 10 * time.Second // for a caller to take the answer
 	batchType     = "application/cloudevents-batch"
 )
@@ -52,8 +52,6 @@ func (h *Host) serveEvent(w http.ResponseWriter, r *http.Request) {
 	h.metrics.duration.Observe(time.Since(begin).Seconds())
 	h.metrics.requests.WithLabelValues(strconv.Itoa(code)).Inc()
 
-	// A caller that does not read would keep this goroutine.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
 	if code == http.StatusOK {
 		w.WriteHeader(code)
 		return
@@ -125,21 +123,33 @@ func (h *Host) tooLarge() *refusal {
 	return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the event is larger than %d bytes (max-body)", h.cfg.MaxBody)}
 }
 
-// read takes the body and makes a valid event of the request.
+// body remembers why reading failed, which the CloudEvents SDK does not pass on
+// in every case.
+type body struct {
+	io.ReadCloser
+	err error
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err = err
+	}
+	return n, err
+}
+
+// read makes a valid event of the request.
 func (h *Host) read(w http.ResponseWriter, r *http.Request) (*ce.Event, *refusal) {
-	var body bytes.Buffer
-	if r.ContentLength > 0 {
-		body.Grow(int(r.ContentLength) + bytes.MinRead)
-	}
-	if _, err := io.Copy(&body, http.MaxBytesReader(w, r.Body, h.cfg.MaxBody)); err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			return nil, h.tooLarge()
-		}
-		return nil, &refusal{http.StatusBadRequest, "the body could not be read: " + err.Error()}
-	}
-	r.Body = io.NopCloser(&body)
+	b := &body{ReadCloser: http.MaxBytesReader(w, r.Body, h.cfg.MaxBody)}
+	r.Body = b
 	e, err := cehttp.NewEventFromHTTPRequest(r)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(b.err, &large):
+		return nil, h.tooLarge()
+	case b.err != nil:
+		return nil, &refusal{http.StatusBadRequest, "the body could not be read: " + b.err.Error()}
+	}
 	if err == nil {
 		err = e.Validate()
 	}

@@ -1,10 +1,13 @@
 package serve
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
+
+	"github.com/tandem-dc/tandem/shared/config"
 )
 
 // LogConfig says what is logged, and how.
@@ -15,14 +18,15 @@ type LogConfig struct {
 
 // Validate reports a level or format that does not exist.
 func (c LogConfig) Validate() error {
+	var errs []error
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(c.Level)); err != nil {
-		return fmt.Errorf("level %q does not exist: write debug, info, warn or error", c.Level)
+		errs = append(errs, &config.Error{Key: "level", Problem: fmt.Sprintf("%q is no level", c.Level), Remedy: "write debug, info, warn or error"})
 	}
 	if !knownFormat(c.Format) {
-		return fmt.Errorf("format %q does not exist: write text or json", c.Format)
+		errs = append(errs, &config.Error{Key: "format", Problem: fmt.Sprintf("%q is no format", c.Format), Remedy: "write text or json"})
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func knownFormat(f string) bool { return strings.EqualFold(f, "text") || strings.EqualFold(f, "json") }

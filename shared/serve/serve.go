@@ -3,6 +3,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tandem-dc/tandem/shared/config"
 )
 
 // Config says where the endpoints are.
@@ -28,7 +31,7 @@ type Config struct {
 // Validate reports an address that cannot be listened on.
 func (c Config) Validate() error {
 	if _, _, err := net.SplitHostPort(c.Listen); c.Listen != "" && err != nil {
-		return fmt.Errorf("listen: %w: write host:port, or :port for all interfaces", err)
+		return &config.Error{Key: "listen", Problem: err.Error(), Remedy: "write host:port, or :port for all interfaces"}
 	}
 	return nil
 }
@@ -37,6 +40,8 @@ func (c Config) Validate() error {
 type Check func(ctx context.Context) error
 
 const (
+	// DefaultListen is taken for an empty Config.Listen.
+	DefaultListen = "127.0.0.1:8081"
 	// CheckTimeout bounds one check. A probe's own timeout should be longer.
 	CheckTimeout = 2 * time.Second
 
@@ -124,7 +129,7 @@ func (s *Server) Listen() error {
 	if s.ln != nil {
 		return nil
 	}
-	ln, err := net.Listen("tcp", s.cfg.Listen)
+	ln, err := net.Listen("tcp", cmp.Or(s.cfg.Listen, DefaultListen))
 	if err != nil {
 		return fmt.Errorf("serving health and metrics: %w: free the port or change the listen setting", err)
 	}
