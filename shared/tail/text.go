@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/segmentio/kafka-go"
@@ -60,22 +59,22 @@ func (t Text) head(b *strings.Builder, m *kafka.Message, e *ce.Event) {
 	}
 	kind := kinds[e.Type()]
 	if kind == "" {
-		kind = t.quote(e.Type())
+		kind = quote(e.Type())
 	}
-	fmt.Fprintf(b, "%s %s %s", at, t.quote(orDash(ext(event.ExtOrigin))), kind)
+	fmt.Fprintf(b, "%s %s %s", at, quote(orDash(ext(event.ExtOrigin))), kind)
 	if epoch := ext(event.ExtEpoch); epoch != "" {
-		fmt.Fprintf(b, " %s/%s", t.quote(epoch), t.quote(number(ext(event.ExtSequence))))
+		fmt.Fprintf(b, " %s/%s", quote(epoch), quote(number(ext(event.ExtSequence))))
 		if last := ext(event.ExtLastCommitted); last != "" && e.Type() != event.TypeHeartbeat {
-			fmt.Fprintf(b, " after %s", t.quote(last))
+			fmt.Fprintf(b, " after %s", quote(last))
 		}
 	}
-	fmt.Fprintf(b, " id %s", t.quote(e.ID()))
+	fmt.Fprintf(b, " id %s", quote(e.ID()))
 	if applied := ext(event.ExtApplied); applied != "" {
-		fmt.Fprintf(b, " applied %s", t.quote(applied))
+		fmt.Fprintf(b, " applied %s", quote(applied))
 	}
 	fmt.Fprintf(b, " (partition %d offset %d)\n", m.Partition, m.Offset)
 	if reason := ext(event.ExtReason); reason != "" {
-		fmt.Fprintf(b, "  refused: %s\n", t.cut(clean(reason)))
+		fmt.Fprintf(b, "  refused: %s\n", clean(reason))
 	}
 }
 
@@ -101,7 +100,8 @@ func (t Text) payload(b *strings.Builder, e *ce.Event) {
 	}
 	x, err := event.DecodeTransaction(e.Data())
 	if err != nil {
-		fmt.Fprintf(b, "  %s\n  %s\n", clean(err.Error()), t.cut(clean(strings.ToValidUTF8(string(e.Data()), "?"))))
+		short, rest := t.cut(strings.ToValidUTF8(string(e.Data()), "?"))
+		fmt.Fprintf(b, "  %s\n  %s%s\n", clean(err.Error()), clean(short), rest)
 		return
 	}
 	if s := x.Statement; s != nil {
@@ -109,7 +109,7 @@ func (t Text) payload(b *strings.Builder, e *ce.Event) {
 		if s.DDL {
 			what = "ddl"
 		}
-		fmt.Fprintf(b, "  %s in %s: %s\n", what, t.quote(orDash(s.DB)), clean(strings.ToValidUTF8(s.SQL, "?")))
+		fmt.Fprintf(b, "  %s in %s: %s\n", what, quote(orDash(s.DB)), clean(strings.ToValidUTF8(s.SQL, "?")))
 	}
 	for i := range x.Rows {
 		t.row(b, &x.Tables[x.Rows[i].Table], &x.Rows[i])
@@ -120,7 +120,7 @@ var ops = map[event.Op]string{event.Insert: "insert", event.Update: "update", ev
 
 // row prints the key first, then what was written; of an update what changed.
 func (t Text) row(b *strings.Builder, table *event.Table, r *event.Row) {
-	fmt.Fprintf(b, "  %s %s.%s", ops[r.Op], t.quote(table.DB), t.quote(table.Name))
+	fmt.Fprintf(b, "  %s %s.%s", ops[r.Op], quote(table.DB), quote(table.Name))
 	key, image := r.Before, r.After
 	if key == nil {
 		key = r.After
@@ -129,7 +129,7 @@ func (t Text) row(b *strings.Builder, table *event.Table, r *event.Row) {
 		image = r.Before
 	}
 	for _, i := range table.Key {
-		fmt.Fprintf(b, " %s=%s", t.quote(table.Columns[i].Name), t.value(&table.Columns[i], key[i]))
+		fmt.Fprintf(b, " %s=%s", quote(table.Columns[i].Name), t.value(&table.Columns[i], key[i]))
 	}
 	b.WriteString(" |")
 	for i := range table.Columns {
@@ -137,9 +137,9 @@ func (t Text) row(b *strings.Builder, table *event.Table, r *event.Row) {
 		switch {
 		case r.Op == event.Update && image[i].Kind == event.Absent: // a partial image holds what changed
 		case r.Op == event.Update && !key[i].Equal(image[i]):
-			fmt.Fprintf(b, " %s: %s -> %s", t.quote(c.Name), t.value(c, key[i]), t.value(c, image[i]))
+			fmt.Fprintf(b, " %s: %s -> %s", quote(c.Name), t.value(c, key[i]), t.value(c, image[i]))
 		case r.Op != event.Update && !slices.Contains(table.Key, i):
-			fmt.Fprintf(b, " %s=%s", t.quote(c.Name), t.value(c, image[i]))
+			fmt.Fprintf(b, " %s=%s", quote(c.Name), t.value(c, image[i]))
 		}
 	}
 	b.WriteByte('\n')
@@ -163,7 +163,7 @@ func (t Text) value(c *event.Column, v event.Value) string {
 			if s == "NULL" {
 				return `"NULL"`
 			}
-			return t.quote(s)
+			return t.cutQuoted(s)
 		}
 	}
 	return t.hex(v.Data)
@@ -178,28 +178,31 @@ func (t Text) hex(data []byte) string {
 
 // quote returns s as it is if a person can tell where it begins and ends, else
 // as a Go string literal.
-func (t Text) quote(s string) string {
-	short := t.cut(s)
-	plain := s != "" && !strings.ContainsAny(s, " \"'`=|?") && clean(s) == s
-	if !plain {
-		return strconv.Quote(short)
+func quote(s string) string {
+	if s == "" || strings.ContainsAny(s, " \"'`=|?") || clean(s) != s {
+		return strconv.Quote(s)
 	}
-	return short
+	return s
 }
 
-// cut shortens s to Width characters.
-func (t Text) cut(s string) string {
-	if t.Width <= 0 || utf8.RuneCountInString(s) <= t.Width {
-		return s
+func (t Text) cutQuoted(s string) string {
+	short, rest := t.cut(s)
+	return quote(short) + rest
+}
+
+// cut shortens s to Width characters, and says in rest what is missing.
+func (t Text) cut(s string) (short, rest string) {
+	if t.Width <= 0 || len(s) <= t.Width {
+		return s, ""
 	}
 	n := 0
 	for i := range s {
 		if n == t.Width {
-			return fmt.Sprintf("%s...(%d bytes)", s[:i], len(s))
+			return s[:i], fmt.Sprintf("...(%d bytes)", len(s))
 		}
 		n++
 	}
-	return s
+	return s, ""
 }
 
 // clean replaces what a terminal might obey.
