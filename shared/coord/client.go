@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/tandem-dc/tandem/shared/config"
 	"github.com/tandem-dc/tandem/shared/tlsconf"
 )
 
@@ -33,19 +34,19 @@ const (
 	keepAliveTimeout = 3 * time.Second
 )
 
-// Validate reports settings that cannot work. It does no I/O.
+// Validate reports settings that cannot work, each as a *config.Error. It does no I/O.
 func (c Config) Validate() error {
 	var errs []error
 	if len(c.Endpoints) == 0 {
-		errs = append(errs, errors.New("endpoints is empty: name at least one host:port"))
+		errs = append(errs, &config.Error{Key: "endpoints", Problem: "is empty", Remedy: "name at least one host:port"})
 	}
 	if (c.User == "") != (c.Password == "") {
-		errs = append(errs, errors.New("user and password go together: set both or neither"))
+		errs = append(errs, &config.Error{Key: "user", Problem: "goes together with password", Remedy: "set both or neither"})
 	}
 	if c.DialTimeout < 0 {
-		errs = append(errs, errors.New("dial-timeout must not be negative"))
+		errs = append(errs, &config.Error{Key: "dial-timeout", Problem: "is negative", Remedy: "set a duration such as 5s"})
 	}
-	return errors.Join(append(errs, c.TLS.Validate())...)
+	return errors.Join(append(errs, config.Within("tls", c.TLS.Validate()))...)
 }
 
 // Open returns a client; close it when it is no longer used. It connects in

@@ -14,6 +14,7 @@ import (
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
 
+	"github.com/tandem-dc/tandem/shared/config"
 	"github.com/tandem-dc/tandem/shared/tlsconf"
 )
 
@@ -48,11 +49,11 @@ const (
 	clientID  = "tandem"
 )
 
-// Validate reports settings that cannot work. It does no I/O.
+// Validate reports settings that cannot work, each as a *config.Error. It does no I/O.
 func (c Config) Validate() error {
 	var errs []error
 	if len(c.Brokers) == 0 {
-		errs = append(errs, errors.New("brokers is empty: name at least one host:port"))
+		errs = append(errs, &config.Error{Key: "brokers", Problem: "is empty", Remedy: "name at least one host:port"})
 	}
 	for _, b := range c.Brokers {
 		errs = append(errs, checkAddr("brokers", b))
@@ -61,15 +62,15 @@ func (c Config) Validate() error {
 		errs = append(errs, checkAddr("address-map", from), checkAddr("address-map", to))
 	}
 	if c.DialTimeout < 0 {
-		errs = append(errs, errors.New("dial-timeout must not be negative"))
+		errs = append(errs, &config.Error{Key: "dial-timeout", Problem: "is negative", Remedy: "set a duration such as 5s"})
 	}
-	errs = append(errs, c.TLS.Validate(), c.SASL.validate())
+	errs = append(errs, config.Within("tls", c.TLS.Validate()), c.SASL.validate())
 	return errors.Join(errs...)
 }
 
 func checkAddr(key, addr string) error {
 	if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-		return fmt.Errorf("%s: %q is not host:port", key, addr)
+		return &config.Error{Key: key, Problem: fmt.Sprintf("%q is not host:port", addr), Remedy: "write it as kafka-1.example.com:9092"}
 	}
 	return nil
 }
@@ -83,15 +84,15 @@ func (s SASL) mechanism() (sasl.Mechanism, error) {
 	switch s.Mechanism {
 	case "":
 		if s.User != "" || s.Password != "" {
-			return nil, errors.New("sasl.user or sasl.password is given without sasl.mechanism: set it to plain, scram-sha-256 or scram-sha-512")
+			return nil, &config.Error{Key: "sasl.mechanism", Problem: "is empty, but sasl.user or sasl.password is given", Remedy: "set it to plain, scram-sha-256 or scram-sha-512"}
 		}
 		return nil, nil
 	case "plain", "scram-sha-256", "scram-sha-512":
 	default:
-		return nil, fmt.Errorf("sasl.mechanism %q is none of plain, scram-sha-256, scram-sha-512", s.Mechanism)
+		return nil, &config.Error{Key: "sasl.mechanism", Problem: fmt.Sprintf("%q is unknown", s.Mechanism), Remedy: "set it to plain, scram-sha-256 or scram-sha-512"}
 	}
 	if s.User == "" || s.Password == "" {
-		return nil, errors.New("sasl.mechanism is set: set sasl.user and sasl.password as well")
+		return nil, &config.Error{Key: "sasl.user", Problem: "is empty, or sasl.password is", Remedy: "set both, or leave sasl.mechanism empty"}
 	}
 	if s.Mechanism == "plain" {
 		return plain.Mechanism{Username: s.User, Password: s.Password}, nil

@@ -229,14 +229,14 @@ func TestBrokerThatIsSilent(t *testing.T) {
 func TestRefuses(t *testing.T) {
 	ok := []string{"127.0.0.1:9092"}
 	for want, c := range map[string]kafkaconn.Config{
-		"brokers is empty":   {},
+		"brokers: is empty":  {},
 		"brokers: \"kafka\"": {Brokers: []string{"kafka"}},
 		"address-map":        {Brokers: ok, AddressMap: map[string]string{"a:1": "b"}},
 		"dial-timeout":       {Brokers: ok, DialTimeout: -1},
 		"sasl.mechanism":     {Brokers: ok, SASL: kafkaconn.SASL{User: "u"}},
 		"gssapi":             {Brokers: ok, SASL: kafkaconn.SASL{Mechanism: "gssapi"}},
 		"sasl.password":      {Brokers: ok, SASL: kafkaconn.SASL{Mechanism: "plain", User: "u"}},
-		"tls.key":            {Brokers: ok, TLS: tlsconf.Config{Enabled: true, Cert: "x"}},
+		"tls.cert":           {Brokers: ok, TLS: tlsconf.Config{Enabled: true, Cert: "x"}},
 	} {
 		if _, _, err := c.Client(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want an error that says %q, got %v", want, err)

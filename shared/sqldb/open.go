@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/tandem-dc/tandem/shared/config"
 	"github.com/tandem-dc/tandem/shared/tlsconf"
 )
 
@@ -27,22 +28,22 @@ type Config struct {
 	WriteTimeout time.Duration  `key:"write-timeout" default:"30s" help:"longest wait for the server to take what we send"`
 }
 
-// Validate reports settings that cannot work. It does no I/O.
+// Validate reports settings that cannot work, each as a *config.Error. It does no I/O.
 func (c Config) Validate() error {
 	var errs []error
 	if c.Addr == "" {
-		errs = append(errs, errors.New("addr is empty: set host:port or the path of a unix socket"))
+		errs = append(errs, &config.Error{Key: "addr", Problem: "is empty", Remedy: "set host:port or the path of a unix socket"})
 	}
 	if c.User == "" {
-		errs = append(errs, errors.New("user is empty: set the account that tandem connects with"))
+		errs = append(errs, &config.Error{Key: "user", Problem: "is empty", Remedy: "set the account that tandem connects with"})
 	}
 	if c.DialTimeout < 0 || c.ReadTimeout < 0 || c.WriteTimeout < 0 {
-		errs = append(errs, errors.New("dial-timeout, read-timeout and write-timeout must not be negative"))
+		errs = append(errs, &config.Error{Key: "dial-timeout", Problem: "is negative, or read-timeout or write-timeout is", Remedy: "set durations such as 5s"})
 	}
 	if c.unix() && c.TLS.Enabled {
-		errs = append(errs, errors.New("tls.enabled is for TCP: a unix socket carries no TLS"))
+		errs = append(errs, &config.Error{Key: "tls.enabled", Problem: "is true, but a unix socket carries no TLS", Remedy: "set it to false, or addr to host:port"})
 	}
-	return errors.Join(append(errs, c.TLS.Validate())...)
+	return errors.Join(append(errs, config.Within("tls", c.TLS.Validate()))...)
 }
 
 func (c Config) unix() bool { return strings.HasPrefix(c.Addr, "/") }

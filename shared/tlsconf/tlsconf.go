@@ -5,9 +5,10 @@ package tlsconf
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
+
+	"github.com/tandem-dc/tandem/shared/config"
 )
 
 // Config names the certificate files of one connection. Files are read once,
@@ -21,16 +22,17 @@ type Config struct {
 	SkipVerify bool   `key:"skip-verify" help:"accept any server certificate (tests only: anyone in between can read along)"`
 }
 
-// Validate reports settings that contradict one another, without reading files.
+// Validate reports settings that contradict one another, without reading
+// files. Errors are *config.Error.
 func (c Config) Validate() error {
 	if !c.Enabled {
 		if c.CA != "" || c.Cert != "" || c.Key != "" || c.ServerName != "" || c.SkipVerify {
-			return errors.New("tls settings are given but tls.enabled is false: set tls.enabled to true or remove them")
+			return &config.Error{Key: "enabled", Problem: "is false, but other tls settings are given", Remedy: "set it to true or remove them"}
 		}
 		return nil
 	}
 	if (c.Cert == "") != (c.Key == "") {
-		return errors.New("tls.cert and tls.key go together: set both or neither")
+		return &config.Error{Key: "cert", Problem: "goes together with key", Remedy: "set both or neither"}
 	}
 	return nil
 }
@@ -38,7 +40,7 @@ func (c Config) Validate() error {
 // Load reads the files. It returns nil and no error when TLS is not enabled.
 // Errors name the setting and the file.
 func (c Config) Load() (*tls.Config, error) {
-	if err := c.Validate(); err != nil {
+	if err := config.Within("tls", c.Validate()); err != nil {
 		return nil, err
 	}
 	if !c.Enabled {

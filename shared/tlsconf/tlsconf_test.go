@@ -45,7 +45,7 @@ func TestLoadRefuses(t *testing.T) {
 	}{
 		{tlsconf.Config{CA: cert}, "tls.enabled"},
 		{tlsconf.Config{SkipVerify: true}, "tls.enabled"},
-		{tlsconf.Config{Enabled: true, Cert: cert}, "tls.key"},
+		{tlsconf.Config{Enabled: true, Cert: cert}, "tls.cert"},
 		{tlsconf.Config{Enabled: true, Key: key}, "tls.cert"},
 		{tlsconf.Config{Enabled: true, CA: empty}, empty},
 		{tlsconf.Config{Enabled: true, CA: empty + "x"}, "tls.ca"},
