@@ -4,6 +4,7 @@
 package sqldb
 
 import (
+	"cmp"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -17,7 +18,9 @@ import (
 	"github.com/tandem-dc/tandem/shared/tlsconf"
 )
 
-// Config says where a server is and who we are there.
+// Config says where a server is and who we are there. In a Config that was not
+// loaded, DialTimeout 0 means 5 s; the other timeouts 0 mean no bound, which
+// long statements want: a server that alters a table for minutes is silent.
 type Config struct {
 	Addr         string         `key:"addr" default:"127.0.0.1:3306" help:"host:port of the server, or the path of its unix socket"`
 	User         string         `key:"user" help:"account"`
@@ -70,7 +73,8 @@ type Session struct {
 }
 
 const (
-	defaultMaxOpen = 8
+	defaultMaxOpen     = 8
+	defaultDialTimeout = 5 * time.Second
 	// An idle connection is dropped before a firewall forgets it, and any after a
 	// while, so that a pool finds the new primary behind an address that moved.
 	maxIdle = 5 * time.Minute
@@ -127,7 +131,7 @@ func driverConfig(c Config, s Session) (*mysql.Config, error) {
 		d.Net = "unix"
 	}
 	d.TLS = tls
-	d.Timeout, d.ReadTimeout, d.WriteTimeout = c.DialTimeout, c.ReadTimeout, c.WriteTimeout
+	d.Timeout, d.ReadTimeout, d.WriteTimeout = cmp.Or(c.DialTimeout, defaultDialTimeout), c.ReadTimeout, c.WriteTimeout
 	d.Params = params
 	d.ClientFoundRows = true
 	d.MultiStatements = s.MultiStatements
