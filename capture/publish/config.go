@@ -23,7 +23,7 @@ import (
 // Config bounds a Producer. Zero fields take the defaults that their tags name,
 // except Connections, which New takes as 4.
 type Config struct {
-	Connections      int           `key:"connections" default:"0" help:"connections, each with one batch in flight; 0: 4 for the own datacenter, 32 for another"`
+	Connections      int           `key:"connections" default:"0" help:"connections, each with one batch in flight; 0: 4 for the own datacenter, 64 for another"`
 	Linger           time.Duration `key:"linger" default:"2ms" help:"longest wait for company while a batch is in flight; an idle producer sends at once"`
 	MaxBatchBytes    int           `key:"max-batch-bytes" default:"524288" help:"size of a batch before compression, bytes; a larger event travels alone"`
 	MaxInFlight      int           `key:"max-in-flight" default:"2048" help:"events sent or waiting beyond the newest gapless acknowledgement; reading the binlog pauses there"`
@@ -110,7 +110,7 @@ func New(cfg Config, to Target, log *slog.Logger) (*Producer, error) {
 	}
 	p := &Producer{
 		cfg: cfg, to: to, codec: c, log: log,
-		leaders: &leaders{to: to, timeout: cfg.WriteTimeout},
+		leaders: &leaders{to: to, timeout: cfg.WriteTimeout, turns: make(chan struct{}, 1)},
 		queue:   newQueue(cfg),
 		notify:  make(chan struct{}, 1),
 	}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -55,7 +54,7 @@ type leaders struct {
 	to      Target
 	timeout time.Duration
 
-	mu    sync.Mutex
+	turns chan struct{}     // filled by whoever uses the rest
 	parts []kafka.Partition // by id
 	asked time.Time
 	turn  int
@@ -64,8 +63,12 @@ type leaders struct {
 // of returns the partition for the worker'th connection, asking the brokers if
 // the answer at hand was got before fresh.
 func (l *leaders) of(ctx context.Context, worker int, fresh time.Time) (kafka.Partition, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	select {
+	case l.turns <- struct{}{}:
+		defer func() { <-l.turns }()
+	case <-ctx.Done():
+		return kafka.Partition{}, context.Cause(ctx)
+	}
 	if l.parts == nil || l.asked.Before(fresh) {
 		parts, err := l.ask(ctx)
 		if err != nil {
@@ -116,9 +119,10 @@ func partitions(conn *kafka.Conn, topic string, timeout time.Duration) ([]kafka.
 
 // link is one open connection to the leader of one partition.
 type link struct {
-	conn  *kafka.Conn
-	close func()
-	addr  string
+	conn      *kafka.Conn
+	close     func()
+	addr      string
+	roundTrip time.Duration
 }
 
 // connect opens and warms a link: kafka-go asks a new connection for its API
@@ -135,6 +139,7 @@ func (p *Producer) connect(ctx context.Context, worker int, fresh time.Time) (*l
 	if err != nil {
 		return nil, fmt.Errorf("broker %s: %w", addr, err)
 	}
+	begin := time.Now()
 	if _, err := partitions(conn, p.to.Topic, p.cfg.WriteTimeout); err != nil {
 		done()
 		return nil, fmt.Errorf("broker %s: %w", addr, explain(err, p.to.Topic))
@@ -143,7 +148,8 @@ func (p *Producer) connect(ctx context.Context, worker int, fresh time.Time) (*l
 		done()
 		return nil, err
 	}
-	return &link{conn: conn, close: done, addr: addr}, nil
+	// One trip for the versions and one for the partitions.
+	return &link{conn: conn, close: done, addr: addr, roundTrip: time.Since(begin) / 2}, nil
 }
 
 // send writes b and waits for all in-sync replicas.

@@ -47,6 +47,7 @@ type Producer struct {
 // not acknowledged by then may or may not be in the log.
 func (p *Producer) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	defer context.AfterFunc(ctx, p.wakeAll)()
 	var wg sync.WaitGroup
 	for i := range p.cfg.Connections {
@@ -167,7 +168,7 @@ func (p *Producer) worker(ctx context.Context, id int) error {
 		err := p.to.Backoff.Do(ctx, func(ctx context.Context) error {
 			var err error
 			if l, err = p.connect(ctx, id, fresh); err == nil {
-				p.opened()
+				p.opened(l)
 				if err = p.serve(ctx, l, true); err == nil {
 					return nil
 				}

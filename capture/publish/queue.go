@@ -13,9 +13,10 @@ type queue struct {
 
 	waiting      []record // not yet in a batch, oldest first
 	waitingBytes int
-	retry        []*batch  // refused or lost, to be sent again before anything else
-	sent         []*batch  // on the wire, oldest first
-	answered     time.Time // when the newest acknowledged batch had been sent
+	retry        []*batch      // refused or lost, to be sent again before anything else
+	sent         []*batch      // on the wire, oldest first
+	answered     time.Time     // when the newest acknowledged batch had been sent
+	roundTrip    time.Duration // from sending to the acknowledgement, smoothed
 
 	last     uint64            // newest index given out
 	frontier uint64            // every index up to here is acknowledged
@@ -100,10 +101,30 @@ func (q *queue) take(now time.Time) (*batch, time.Duration) {
 	if len(q.waiting) == 0 {
 		return nil, again
 	}
-	if due := q.cfg.Linger - now.Sub(q.waiting[0].queued); len(q.sent) > 0 && due > 0 && q.waitingBytes < q.cfg.MaxBatchBytes {
+	if due := q.linger() - now.Sub(q.waiting[0].queued); len(q.sent) > 0 && due > 0 && q.waitingBytes < q.cfg.MaxBatchBytes {
 		return nil, earlier(again, due)
 	}
 	return q.send(q.cut(), now), 0
+}
+
+// linger is how long a record waits for company. The scarcer free connections
+// get, the longer: batches that leave as fast as they come would take all
+// connections at once, and everything after would wait for most of a round trip, again and again.
+// In balance seven of ten connections are busy.
+func (q *queue) linger() time.Duration {
+	n := time.Duration(q.cfg.Connections)
+	gap := 2 * time.Duration(len(q.sent)) * q.roundTrip / (n * n)
+	return max(q.cfg.Linger, min(gap, maxGap))
+}
+
+const maxGap = 50 * time.Millisecond
+
+// measured takes a sample of the round trip.
+func (q *queue) measured(d time.Duration) {
+	if q.roundTrip == 0 {
+		q.roundTrip = d
+	}
+	q.roundTrip += (d - q.roundTrip) / 8
 }
 
 // overdue returns the oldest batch whose answer is late while batches that were
@@ -162,10 +183,13 @@ func (q *queue) cut() *batch {
 
 // ack takes the broker's word that b is in the log, and reports whether the
 // frontier moved.
-func (q *queue) ack(b *batch) bool {
+func (q *queue) ack(b *batch, now time.Time) bool {
 	b.copies--
 	if b.acked {
 		return false
+	}
+	if !b.hedged {
+		q.measured(now.Sub(b.sentAt))
 	}
 	b.acked = true
 	if b.sentAt.After(q.answered) {

@@ -63,7 +63,7 @@ func TestQueueHedgesOnlyWhatLaterBatchesOvertook(t *testing.T) {
 	later := now.Add(10 * time.Millisecond)
 	push(&q, later, 10)
 	b, _ := q.take(later)
-	q.ack(b)
+	q.ack(b, now)
 	if b, again := q.take(later); b != nil || again != 390*time.Millisecond {
 		t.Fatalf("got %+v, again in %v; the hedge is due in 390ms", b, again)
 	}
@@ -71,7 +71,7 @@ func TestQueueHedgesOnlyWhatLaterBatchesOvertook(t *testing.T) {
 	if hedge != stuck {
 		t.Fatalf("got %+v, want the batch that is stuck", hedge)
 	}
-	q.ack(hedge)
+	q.ack(hedge, later)
 	if q.frontier != 2 {
 		t.Fatalf("frontier %d, want 2", q.frontier)
 	}
@@ -99,7 +99,7 @@ func TestQueueProperty(t *testing.T) {
 			for i := b.first; i <= b.last; i++ {
 				acked[i] = true
 			}
-			q.ack(b)
+			q.ack(b, now)
 		}
 		check := func() {
 			for i := uint64(1); i <= q.frontier; i++ {

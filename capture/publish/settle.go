@@ -82,7 +82,7 @@ func (p *Producer) settle(b *batch, err error) error {
 	defer p.mu.Unlock()
 	switch {
 	case err == nil:
-		if p.queue.ack(b) {
+		if p.queue.ack(b, time.Now()) {
 			p.room.Broadcast()
 			select {
 			case p.notify <- struct{}{}:
@@ -147,9 +147,12 @@ func (p *Producer) failed(ctx context.Context, err error) error {
 	return err
 }
 
-func (p *Producer) opened() {
+func (p *Producer) opened(l *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.queue.roundTrip == 0 {
+		p.queue.measured(l.roundTrip)
+	}
 	p.links++
 }
 
