@@ -1,0 +1,154 @@
+package binlog
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/mysql"
+	"github.com/go-mysql-org/go-mysql/replication"
+
+	"github.com/tandem-dc/tandem/shared/sqldb"
+)
+
+// dial registers as a replica and asks for the binlog after a position. The
+// returned function ends the connection and waits for what served it.
+func (r *Reader) dial(ctx context.Context, f sqldb.Flavor, from Position, set gtidSet) (eventStream, func(), error) {
+	cfg := replication.BinlogSyncerConfig{
+		ServerID: r.cfg.ServerID, Flavor: string(f), User: r.cfg.MySQL.User, Password: r.cfg.MySQL.Password,
+		// The server checks its files; TCP or TLS carry the stream.
+		RawModeEnabled: true, DisableRetrySync: true, DiscardGTIDSet: true,
+		HeartbeatPeriod: r.cfg.Heartbeat, FillZeroLogPos: f == sqldb.MariaDB, EventCacheCount: readAhead,
+		Localhost: "tandem", Logger: slog.New(slog.DiscardHandler), // all that matters comes back as an error
+	}
+	cfg.Host = r.cfg.MySQL.Addr
+	if host, port, err := net.SplitHostPort(r.cfg.MySQL.Addr); err == nil {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			return nil, nil, err
+		}
+		cfg.Host, cfg.Port = host, uint16(n)
+	}
+	var err error
+	if cfg.TLSConfig, err = r.tls(cfg.Host); err != nil {
+		return nil, nil, err
+	}
+	d := &dialer{ctx: ctx, timeout: r.cfg.MySQL.DialTimeout, idle: 3 * r.cfg.Heartbeat}
+	cfg.Dialer = d.dial
+	syncer := replication.NewBinlogSyncer(cfg)
+	stop := context.AfterFunc(ctx, d.close)
+	end := func() {
+		stop()
+		d.close() // first: so that the syncer neither waits for the server nor connects once more
+		syncer.Close()
+	}
+	stream, err := start(syncer, from, set)
+	if err != nil {
+		end()
+		return nil, nil, err
+	}
+	return stream, end, nil
+}
+
+func start(syncer *replication.BinlogSyncer, from Position, set gtidSet) (*replication.BinlogStreamer, error) {
+	if set == nil {
+		return syncer.StartSync(mysql.Position{Name: from.File, Pos: from.Pos})
+	}
+	wire, err := set.wire()
+	if err != nil {
+		return nil, err
+	}
+	return syncer.StartSyncGTID(wire)
+}
+
+func (r *Reader) tls(host string) (*tls.Config, error) {
+	c, err := r.cfg.MySQL.TLS.Load()
+	if err != nil || c == nil {
+		return nil, err
+	}
+	if c.ServerName == "" && !strings.HasPrefix(host, "/") {
+		c = c.Clone()
+		c.ServerName = host
+	}
+	return c, nil
+}
+
+// dialer gives the syncer connections that end with ctx and when the server
+// says nothing for too long. go-mysql's own deadline bounds the arrival of
+// a whole event instead, however large it is.
+type dialer struct {
+	ctx           context.Context
+	timeout, idle time.Duration
+
+	mu     sync.Mutex
+	closed bool
+	conns  []net.Conn
+}
+
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	d.mu.Lock()
+	closed := d.closed
+	d.mu.Unlock()
+	if closed {
+		return nil, net.ErrClosed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.ctx, cancel)()
+	nd := net.Dialer{Timeout: d.timeout}
+	c, err := nd.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	c = &watchedConn{Conn: c, idle: d.idle}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		c.Close()
+		return nil, net.ErrClosed
+	}
+	d.conns = append(d.conns, c)
+	return c, nil
+}
+
+func (d *dialer) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	for _, c := range d.conns {
+		c.Close()
+	}
+	d.conns = nil
+}
+
+type watchedConn struct {
+	net.Conn
+	idle time.Duration
+}
+
+// minSilence is granted to answers before the stream begins, which heartbeats do not cover.
+const minSilence = 10 * time.Second
+
+func (c *watchedConn) Read(b []byte) (int, error) {
+	if err := c.Conn.SetReadDeadline(time.Now().Add(max(c.idle, minSilence))); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(b)
+}
+
+func (c *watchedConn) Write(b []byte) (int, error) {
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(minSilence)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+// SetReadDeadline and SetDeadline are the syncer's; the deadline is ours.
+func (c *watchedConn) SetReadDeadline(time.Time) error { return nil }
+
+func (c *watchedConn) SetDeadline(time.Time) error { return nil }
