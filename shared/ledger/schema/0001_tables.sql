@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS tandem.pending (
   epoch          BIGINT UNSIGNED NOT NULL,
   seq            BIGINT UNSIGNED NOT NULL,
   last_committed BIGINT UNSIGNED NOT NULL COMMENT 'sequence that must be applied before',
+  bytes          BIGINT UNSIGNED NOT NULL COMMENT 'length of payload',
   attrs          MEDIUMBLOB NOT NULL COMMENT 'CloudEvents attributes, JSON',
   payload        LONGBLOB NOT NULL,
   stored_at      TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
