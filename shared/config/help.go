@@ -41,10 +41,10 @@ func (s *schema) help(o Options) error {
 
 func entry(b *strings.Builder, f Field) {
 	if f.Flag == "" {
-		fmt.Fprintf(b, "      %s %s: %s%s\n", f.Key, f.Type, f.Help, inDefault(f))
+		fmt.Fprintf(b, "      %s %s: %s%s\n", f.Key, kindName(f), f.Help, inDefault(f))
 		return
 	}
-	fmt.Fprintf(b, "  %s %s", f.Flag, f.Type)
+	b.WriteString(strings.TrimRight("  "+f.Flag+" "+kindName(f), " "))
 	if f.Env != "" {
 		fmt.Fprintf(b, "  [%s]", f.Env)
 	}

@@ -32,11 +32,19 @@ func Markdown(out io.Writer, sections ...Section) error {
 			if f.Default != "" {
 				def = "`" + f.Default + "`"
 			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Key, f.Type, cell(def), cell(f.Help))
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Key, kindName(f), cell(def), cell(f.Help))
 		}
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// kindName is the type as people read it.
+func kindName(f Field) string {
+	if f.Secret {
+		return f.Type + ", secret"
+	}
+	return f.Type
 }
 
 // cell keeps a text from ending its table cell.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ import (
 // pipes is a listener in memory, so that connections live in virtual time.
 type pipes struct {
 	conns chan net.Conn
+	dials atomic.Int32
 	once  sync.Once
 	done  chan struct{}
 }
@@ -41,6 +43,7 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	client, server := net.Pipe()
 	select {
 	case p.conns <- server:
+		p.dials.Add(1)
 		return client, nil
 	case <-p.done:
 		return nil, errors.New("connection refused")
@@ -49,9 +52,10 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 
 // caller sends events to a host that runs on pipes.
 type caller struct {
-	http *http.Client
-	stop context.CancelFunc
-	end  chan error
+	http  *http.Client
+	pipes *pipes
+	stop  context.CancelFunc
+	end   chan error
 }
 
 func start(t *testing.T, h *Host, http2 bool) *caller {
@@ -61,7 +65,7 @@ func start(t *testing.T, h *Host, http2 bool) *caller {
 	tr.Protocols.SetHTTP1(!http2)
 	tr.Protocols.SetUnencryptedHTTP2(http2)
 	ctx, cancel := context.WithCancel(t.Context())
-	c := &caller{http: &http.Client{Transport: tr}, stop: cancel, end: make(chan error, 1)}
+	c := &caller{http: &http.Client{Transport: tr}, pipes: p, stop: cancel, end: make(chan error, 1)}
 	go func() { c.end <- h.Serve(ctx, p) }()
 	t.Cleanup(func() { cancel(); tr.CloseIdleConnections() })
 	return c
@@ -177,12 +181,16 @@ func TestDeafFunctionDoesNotBlockTheEnd(t *testing.T) {
 		release := make(chan struct{})
 		h := newHost(t, Config{Finish: time.Second}, quiet, func(context.Context, ce.Event) error { <-release; return nil })
 		c := start(t, h, false)
-		go c.send("{}")
+		answered := make(chan int, 1)
+		go func() { answered <- c.send("{}") }()
 		synctest.Wait()
 		begin := time.Now()
 		c.stop()
 		if err := <-c.end; err == nil {
 			t.Error("ended well")
+		}
+		if code := <-answered; code != 0 {
+			t.Errorf("the caller got %d", code)
 		}
 		if took := time.Since(begin); took > 3*time.Second {
 			t.Errorf("took %v", took)
@@ -291,6 +299,9 @@ func TestMoreStreamsThanTheDefaultOfHTTP2(t *testing.T) {
 		synctest.Wait()
 		if held := h.held.Load(); held != n*2 {
 			t.Errorf("%d of %d events are with the function", held/2, n)
+		}
+		if dials := c.pipes.dials.Load(); dials != 1 {
+			t.Errorf("over %d connections", dials)
 		}
 		close(release)
 		wg.Wait()

@@ -180,8 +180,10 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 		})
 		<-entered
 	}
-	if w := post(h, request(strings.Repeat("x", 100))); w.Code != 429 {
-		t.Errorf("the third of 100 bytes within 250: %d", w.Code)
+	for range 10 { // a refused one takes no room
+		if w := post(h, request(strings.Repeat("x", 100))); w.Code != 429 {
+			t.Errorf("the third of 100 bytes within 250: %d", w.Code)
+		}
 	}
 	close(release)
 	wg.Wait()
