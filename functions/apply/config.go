@@ -14,10 +14,11 @@ import (
 
 // Config of one instance. Zero fields take the defaults that their tags name.
 type Config struct {
-	DC       string       `key:"dc" help:"name of this datacenter"`
-	MySQL    sqldb.Config `key:"mysql"`
-	Settings Settings     `key:"apply"`
-	Dead     DeadLetterTo `key:"deadletter"`
+	DC       string           `key:"dc" help:"name of this datacenter"`
+	MySQL    sqldb.Config     `key:"mysql"`
+	Kafka    kafkaconn.Config `key:"kafka"`
+	Settings Settings         `key:"apply"`
+	Dead     DeadLetterTo     `key:"deadletter"`
 }
 
 // Settings bound the work of one instance.
@@ -38,10 +39,9 @@ type Settings struct {
 
 // DeadLetterTo says where refused events are published.
 type DeadLetterTo struct {
-	Enabled bool             `key:"enabled" default:"true" help:"publish refused events to Kafka; they stand in tandem.dead_letter in any case"`
-	Topic   string           `key:"topic" help:"default: deadletter-<dc>"`
-	Timeout time.Duration    `key:"timeout" default:"10s" help:"longest attempt to publish one"`
-	Kafka   kafkaconn.Config `key:"kafka"`
+	Enabled bool          `key:"enabled" default:"true" help:"publish refused events to Kafka; they stand in tandem.dead_letter in any case"`
+	Topic   string        `key:"topic" help:"default: deadletter-<dc>"`
+	Timeout time.Duration `key:"timeout" default:"10s" help:"longest attempt to publish one"`
 }
 
 // Validate reports settings that cannot work.
@@ -74,7 +74,7 @@ func (c Config) Validate() error {
 		bad("apply.group", "is above 512", "use a smaller one: 32 gains most of what there is")
 	}
 	if c.Dead.Enabled {
-		errs = append(errs, config.Within("deadletter.kafka", c.Dead.Kafka.Validate()))
+		errs = append(errs, config.Within("kafka", c.Kafka.Validate()))
 	}
 	return errors.Join(errs...)
 }

@@ -29,7 +29,7 @@ type KafkaLetters struct {
 // NewKafkaLetters opens a client; it does no I/O.
 func NewKafkaLetters(c Config) (*KafkaLetters, error) {
 	c = c.filled()
-	client, done, err := c.Dead.Kafka.Client()
+	client, done, err := c.Kafka.Client()
 	if err != nil {
 		return nil, fmt.Errorf("dead letters: %w", err)
 	}
