@@ -75,7 +75,7 @@ func applySession(ctx context.Context, x *exam) (out []Finding, err error) {
 		out = append(out, Finding{Severity: Refuse, Where: "character_set_client", What: "a session that asks for the character set binary gets " + charset,
 			Why: "Bytes would be converted on the way into the column.", Setting: "remove skip-character-set-client-handshake (and restart)"})
 	}
-	for _, v := range []string{"foreign_key_checks=@@session.foreign_key_checks", "unique_checks=@@session.unique_checks", "sql_mode=@@session.sql_mode"} {
+	for _, v := range []string{"foreign_key_checks=@@session.foreign_key_checks", "unique_checks=@@session.unique_checks", "innodb_lock_wait_timeout=@@session.innodb_lock_wait_timeout", "sql_mode=@@session.sql_mode"} {
 		if _, err := conn.ExecContext(ctx, "SET SESSION "+v); err != nil {
 			user, host, _ := cutLast(name, "@")
 			setting, _, _ := strings.Cut(v, "=")

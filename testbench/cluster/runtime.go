@@ -13,26 +13,30 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/tandem-dc/tandem/shared/kafkaconn"
 	"github.com/tandem-dc/tandem/testbench/knative"
 	"github.com/tandem-dc/tandem/testbench/servers"
 )
 
 // target is an entry of capture's setting "targets".
 type target struct {
-	Name       string            `yaml:"name"`
-	Brokers    []string          `yaml:"brokers"`
-	AddressMap map[string]string `yaml:"address-map,omitempty"`
+	DC    string `yaml:"dc"`
+	Kafka struct {
+		Brokers    []string          `yaml:"brokers"`
+		AddressMap map[string]string `yaml:"address-map,omitempty"`
+	} `yaml:"kafka"`
+}
+
+func targetAt(dc string, c kafkaconn.Config) (t target) {
+	t.DC, t.Kafka.Brokers, t.Kafka.AddressMap = dc, c.Brokers, c.AddressMap
+	return t
 }
 
 // startRuntime runs the overlay of a side. What differs from the deployed
 // overlay is the ConfigMap "datacenter", as it does between any two clusters,
 // the accounts' names, and where logs go.
 func (c *Cluster) startRuntime(ctx context.Context, s *Side) error {
-	over := s.Route.Kafka()
-	targets, err := yaml.Marshal([]target{
-		{Name: s.Name, Brokers: []string{s.Kafka.Bootstrap()}},
-		{Name: s.Peer.Name, Brokers: over.Brokers, AddressMap: over.AddressMap},
-	})
+	targets, err := yaml.Marshal([]target{targetAt(s.Name, s.Kafka.Config()), targetAt(s.Peer.Name, s.Route.Kafka())})
 	if err != nil {
 		return err
 	}

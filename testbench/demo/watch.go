@@ -17,12 +17,13 @@ type sample struct {
 	committed uint64 // here, by the shop and the probes
 	sequence  uint64 // given out by capture
 	applied   uint64 // at the peer
-	lag       *hdrhistogram.Histogram
+	lag       *hdrhistogram.Histogram // of all probes
+	recent    *hdrhistogram.Histogram // of those since the look before
 	losses    cluster.Losses
 }
 
 func (d *demo) look(ctx context.Context, s *side) (sample, error) {
-	x := sample{at: time.Now(), committed: s.load.Stats().Committed + s.lag.Stats().Written, lag: s.lag.Histogram()}
+	x := sample{at: time.Now(), committed: s.load.Stats().Committed + s.lag.Stats().Written, lag: s.lag.Histogram(), recent: s.lag.Recent()}
 	stream, err := s.Stream(ctx, s.Peer.Name)
 	if err != nil {
 		return x, err
@@ -105,7 +106,7 @@ func (d *demo) table(before, now [2]sample) []string {
 		span := n.at.Sub(b.at)
 		cells[0][i] = fmt.Sprintf("%.0f", rate(b.committed, n.committed, span))
 		cells[1][i] = fmt.Sprintf("%.0f", rate(b.applied, n.applied, span))
-		cells[2][i] = milliseconds(n.lag, 50) + " / " + milliseconds(n.lag, 99)
+		cells[2][i] = milliseconds(n.recent, 50) + " / " + milliseconds(n.recent, 99)
 		cells[3][i] = fmt.Sprint(n.inFlight())
 		cells[4][i] = fmt.Sprint(n.losses.Conflicts)
 		cells[5][i] = fmt.Sprint(n.losses.DeadLetters)
@@ -123,7 +124,7 @@ func (d *demo) plain(before, now [2]sample) {
 		b, n := &before[i], &now[i]
 		span := n.at.Sub(b.at)
 		d.progress(fmt.Sprintf("%s  committed %.0f/s, applied %.0f/s, lag p50 %s p99 %s ms, %d in flight, %d conflicts, %d dead letters", way,
-			rate(b.committed, n.committed, span), rate(b.applied, n.applied, span), milliseconds(n.lag, 50), milliseconds(n.lag, 99),
+			rate(b.committed, n.committed, span), rate(b.applied, n.applied, span), milliseconds(n.recent, 50), milliseconds(n.recent, 99),
 			n.inFlight(), n.losses.Conflicts, n.losses.DeadLetters))
 	}
 }

@@ -45,10 +45,11 @@ type Probe struct {
 	cfg  Config
 	wake chan struct{} // a row is out
 
-	mu    sync.Mutex
-	out   []row // by commit
-	hist  *hdrhistogram.Histogram
-	stats Stats
+	mu     sync.Mutex
+	out    []row // by commit
+	all    *hdrhistogram.Histogram
+	recent *hdrhistogram.Histogram
+	stats  Stats
 }
 
 type row struct {
@@ -77,7 +78,7 @@ func New(cfg Config) (*Probe, error) {
 	if cfg.Rate < 0 || cfg.Poll < 0 || cfg.Settle < 0 {
 		return nil, errors.New("lag: rate, poll and settle must not be negative")
 	}
-	return &Probe{cfg: cfg, wake: make(chan struct{}, 1), hist: hdrhistogram.New(1, maxLag.Microseconds(), 3)}, nil
+	return &Probe{cfg: cfg, wake: make(chan struct{}, 1), all: newHistogram(), recent: newHistogram()}, nil
 }
 
 // Run writes until ctx ends and then waits for the rows that are out. It
@@ -216,7 +217,9 @@ func (p *Probe) arrived(seen map[int64]bool, now time.Time) {
 	p.out = slices.DeleteFunc(p.out, func(r row) bool {
 		if seen[r.id] {
 			p.stats.Seen++
-			_ = p.hist.RecordValue(max(min(now.Sub(r.committed), maxLag).Microseconds(), 1))
+			lag := max(min(now.Sub(r.committed), maxLag).Microseconds(), 1)
+			_ = p.all.RecordValue(lag)
+			_ = p.recent.RecordValue(lag)
 		}
 		return seen[r.id]
 	})
@@ -235,5 +238,16 @@ func (p *Probe) Stats() Stats {
 func (p *Probe) Histogram() *hdrhistogram.Histogram {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return hdrhistogram.Import(p.hist.Export())
+	return hdrhistogram.Import(p.all.Export())
 }
+
+// Recent returns the lags since the call before, in microseconds.
+func (p *Probe) Recent() *hdrhistogram.Histogram {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	recent := p.recent
+	p.recent = newHistogram()
+	return recent
+}
+
+func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, maxLag.Microseconds(), 3) }

@@ -132,8 +132,12 @@ func (l *Load) fill(ctx context.Context, n uint64, due time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
 	r := rand.New(rand.NewPCG(l.cfg.Seed, uint64(l.cfg.DC)<<56|n))
-	k := l.choose(r)
-	run := kinds[k].prepare(l, r, due)
+	k := kindContest
+	run, ok := l.contest(n, r)
+	if !ok {
+		k = l.choose(r)
+		run = kinds[k].prepare(l, r)
+	}
 	var statements, tries int
 	err := retry.Policy{Min: time.Millisecond, Max: 100 * time.Millisecond}.Do(ctx, func(ctx context.Context) error {
 		tries++

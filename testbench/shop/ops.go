@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // kinds lists the transactions with their share of the load. prepare makes all
@@ -15,7 +14,7 @@ import (
 var kinds = [kindCount]struct {
 	name    string
 	weight  int
-	prepare func(l *Load, r *rand.Rand, due time.Time) func(*txn) error
+	prepare func(l *Load, r *rand.Rand) func(*txn) error
 }{
 	{"add to cart", 30, (*Load).addToCart},
 	{"place order", 32, (*Load).placeOrder},
@@ -23,7 +22,7 @@ var kinds = [kindCount]struct {
 	{"ship", 8, (*Load).ship},
 	{"change product", 5, (*Load).changeProduct},
 	{"restock", 7, (*Load).restock},
-	{"contest", 0, (*Load).contest},
+	{"contest", 0, nil}, // chosen by the slot, see contest
 }
 
 const (
@@ -41,9 +40,6 @@ func Kinds() []string {
 }
 
 func (l *Load) choose(r *rand.Rand) int {
-	if r.Float64() < l.cfg.Conflicts {
-		return kindContest
-	}
 	n := r.IntN(100)
 	for k := range kinds {
 		if n -= kinds[k].weight; n < 0 {
@@ -59,7 +55,7 @@ func (l *Load) product(r *rand.Rand) int64 {
 	return seeded(l.cfg.DC, 1+r.IntN(l.cfg.Catalog.products()))
 }
 
-func (l *Load) addToCart(r *rand.Rand, _ time.Time) func(*txn) error {
+func (l *Load) addToCart(r *rand.Rand) func(*txn) error {
 	user, product, quantity, cost := l.user(r), l.product(r), 1+r.IntN(3), price(r)
 	channel := []string{"web", "app", "mini"}[r.IntN(3)]
 	return func(t *txn) error {
@@ -79,7 +75,7 @@ type line struct {
 }
 
 // placeOrder buys what is in the cart, or two or three products directly.
-func (l *Load) placeOrder(r *rand.Rand, _ time.Time) func(*txn) error {
+func (l *Load) placeOrder(r *rand.Rand) func(*txn) error {
 	user := l.user(r)
 	direct := make([]line, 0, 3)
 	for range 2 + r.IntN(2) {
@@ -170,10 +166,10 @@ func (t *txn) takeStock(lines []line) error {
 		" END WHERE product_id IN "+rows(1, len(lines)), append(args, products...)...)
 }
 
-func (l *Load) pay(r *rand.Rand, due time.Time) func(*txn) error {
+func (l *Load) pay(r *rand.Rand) func(*txn) error {
 	o, ok := l.pop(&l.unpaid)
 	if !ok {
-		return l.placeOrder(r, due)
+		return l.placeOrder(r)
 	}
 	method := []string{"card", "alipay", "wechat", "unionpay"}[r.IntN(4)]
 	reference := binary.BigEndian.AppendUint64(nil, r.Uint64())
@@ -191,10 +187,10 @@ func (l *Load) pay(r *rand.Rand, due time.Time) func(*txn) error {
 	}
 }
 
-func (l *Load) ship(r *rand.Rand, due time.Time) func(*txn) error {
+func (l *Load) ship(r *rand.Rand) func(*txn) error {
 	o, ok := l.pop(&l.unshipped)
 	if !ok {
-		return l.pay(r, due)
+		return l.pay(r)
 	}
 	note := fmt.Sprintf("SF%012d", r.IntN(1e12))
 	return func(t *txn) error {
@@ -202,7 +198,7 @@ func (l *Load) ship(r *rand.Rand, due time.Time) func(*txn) error {
 	}
 }
 
-func (l *Load) changeProduct(r *rand.Rand, _ time.Time) func(*txn) error {
+func (l *Load) changeProduct(r *rand.Rand) func(*txn) error {
 	return l.change(r, l.product(r))
 }
 
@@ -213,23 +209,23 @@ func (l *Load) change(r *rand.Rand, product int64) func(*txn) error {
 	}
 }
 
-func (l *Load) restock(r *rand.Rand, _ time.Time) func(*txn) error {
+func (l *Load) restock(r *rand.Rand) func(*txn) error {
 	product, n := l.product(r), 10+r.IntN(500)
 	return func(t *txn) error {
 		return t.exec("UPDATE inventory SET available=available+?, reserved=? WHERE product_id=?", n, n%10, product)
 	}
 }
 
-// contestWindow is how long one product is the row that everybody writes: below
-// the time a transaction travels, so that those who meet in it have not seen each other.
-const contestWindow = 100 * time.Millisecond
-
-// contest changes the product of the moment, which follows from the schedule
-// alone and so is the same in every datacenter.
-func (l *Load) contest(r *rand.Rand, due time.Time) func(*txn) error {
-	window := int64(due.Sub(l.cfg.Start) / contestWindow)
-	home := l.cfg.Catalog.DCs[window%int64(len(l.cfg.Catalog.DCs))]
-	return l.change(r, seeded(home, 1+int(window)%l.cfg.Catalog.products()))
+// contest changes a product that every datacenter changes in the same slot, if
+// slot n is one for that. Where rates and starts are equal, so are the moments,
+// and none of the writers has seen the others.
+func (l *Load) contest(n uint64, own *rand.Rand) (run func(*txn) error, ok bool) {
+	r := rand.New(rand.NewPCG(l.cfg.Seed, n)) // the same everywhere, unlike own
+	if r.Float64() >= l.cfg.Conflicts {
+		return nil, false
+	}
+	home := l.cfg.Catalog.DCs[r.IntN(len(l.cfg.Catalog.DCs))]
+	return l.change(own, seeded(home, 1+r.IntN(l.cfg.Catalog.products()))), true
 }
 
 // maxRemembered bounds the orders that wait for payment or shipping; older ones stay as they are.
