@@ -16,17 +16,19 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+	sigsjson "sigs.k8s.io/json"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// Overrides are values of ConfigMaps and Secrets that replace those in the
-// files, by object name and key, before kustomize runs; so its replacements
-// carry them on. An object must exist in the files; a key need not.
+// Overrides are values of ConfigMaps and Secrets, by object name and key.
 type Overrides struct {
+	// ConfigMaps replaces or adds values in the files before kustomize runs, so
+	// that its replacements carry them on. The object must be in a file.
 	ConfigMaps map[string]map[string]string
-	Secrets    map[string]map[string]string
+	// Secrets are added to the result: manifests only refer to them.
+	Secrets map[string]map[string]string
 }
 
 // Build renders root/overlay with kustomize, in memory, and reads the result.
@@ -49,6 +51,12 @@ func Build(root, overlay string, o Overrides) (*Manifests, error) {
 		if err := m.add(r); err != nil {
 			return nil, fmt.Errorf("%s %s of %s: %w", r.GetKind(), r.GetName(), overlay, err)
 		}
+	}
+	for name, values := range o.Secrets {
+		if m.Secrets[name] == nil {
+			m.Secrets[name] = map[string]string{}
+		}
+		maps.Copy(m.Secrets[name], values)
 	}
 	return m, nil
 }
@@ -77,11 +85,9 @@ func load(root string, o Overrides) (filesys.FileSystem, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read manifests: %w", err)
 	}
-	for kind, objects := range map[string]map[string]map[string]string{"ConfigMap": o.ConfigMaps, "Secret": o.Secrets} {
-		for name := range objects {
-			if !used[kind+"/"+name] {
-				return nil, fmt.Errorf("override of %s %s: no file in %s has it", kind, name, root)
-			}
+	for name := range o.ConfigMaps {
+		if !used[name] {
+			return nil, fmt.Errorf("override of ConfigMap %s: no file in %s has it", name, root)
 		}
 	}
 	return files, nil
@@ -101,25 +107,20 @@ func override(b []byte, o Overrides, used map[string]bool) ([]byte, error) {
 		}
 		documents = append(documents, doc)
 		meta, _ := doc["metadata"].(map[string]any)
-		kind, name := fmt.Sprint(doc["kind"]), fmt.Sprint(meta["name"])
-		values, field := o.ConfigMaps[name], "data"
-		if kind == "Secret" {
-			values, field = o.Secrets[name], "stringData"
-		} else if kind != "ConfigMap" {
+		name := fmt.Sprint(meta["name"])
+		values := o.ConfigMaps[name]
+		if values == nil || doc["kind"] != "ConfigMap" {
 			continue
 		}
-		if values == nil {
-			continue
-		}
-		used[kind+"/"+name], changed = true, true
-		data, _ := doc[field].(map[string]any)
+		used[name], changed = true, true
+		data, _ := doc["data"].(map[string]any)
 		if data == nil {
 			data = map[string]any{}
 		}
 		for k, v := range values {
 			data[k] = v
 		}
-		doc[field] = data
+		doc["data"] = data
 	}
 	if !changed {
 		return b, nil
@@ -159,12 +160,6 @@ func (m *Manifests) add(r *resource.Resource) error {
 			return err
 		}
 		m.Sinks = append(m.Sinks, s)
-	case "kafka.strimzi.io/v1beta2 KafkaTopic":
-		var t KafkaTopic
-		if err := strict(b, &t); err != nil {
-			return err
-		}
-		m.Topics = append(m.Topics, t)
 	case "v1 ConfigMap":
 		return m.addConfigMap(b)
 	case "v1 Secret":
@@ -173,10 +168,11 @@ func (m *Manifests) add(r *resource.Resource) error {
 	return nil
 }
 
+// strict refuses unknown fields, and known ones in other letters, as the API
+// server does.
 func strict(b []byte, dst any) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	return dec.Decode(dst)
+	unknown, err := sigsjson.UnmarshalStrict(b, dst)
+	return errors.Join(append(unknown, err)...)
 }
 
 func (m *Manifests) addService(b []byte) error {

@@ -140,10 +140,10 @@ func (r *dispatch) committed(ctx context.Context, topic string, ids []int) (map[
 				}
 			}
 		}
-		if err == nil {
+		if err == nil || errors.Is(err, kafka.GroupIdNotFound) { // some brokers say so until the first commit
 			return found, nil
 		}
-		if !sleep(ctx, topicPoll) {
+		if k := kafka.Error(0); errors.As(err, &k) && !k.Temporary() || !sleep(ctx, topicPoll) {
 			return nil, fmt.Errorf("committed offsets of group %s: %w", r.plan.group, errors.Join(context.Cause(ctx), err))
 		}
 	}

@@ -12,7 +12,6 @@ type Manifests struct {
 	Deployments []Workload // apps/v1
 	Sources     []KafkaSource
 	Sinks       []KafkaSink
-	Topics      []KafkaTopic
 	ConfigMaps  map[string]map[string]string // by name
 	Secrets     map[string]map[string]string // by name, decoded
 	DataPlane   DataPlane                    // of the platform patch, if the overlay has it; else as shipped
@@ -160,19 +159,6 @@ func splitList(items []string) []string {
 		}
 	}
 	return out
-}
-
-// KafkaTopic is kafka.strimzi.io/v1beta2, for clusters run by Strimzi.
-type KafkaTopic struct {
-	APIVersion string     `json:"apiVersion"`
-	Kind       string     `json:"kind"`
-	Metadata   ObjectMeta `json:"metadata"`
-	Spec       struct {
-		TopicName  string         `json:"topicName"`
-		Partitions int            `json:"partitions"`
-		Replicas   int            `json:"replicas"`
-		Config     map[string]any `json:"config"`
-	} `json:"spec"`
 }
 
 // Workload is what runs as processes.

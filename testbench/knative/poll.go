@@ -158,6 +158,11 @@ func (o *pod) pollOrdered() {
 			for _, r := range o.poll(orderedPollTimeout, (*partition).idle) {
 				o.enqueue(r)
 			}
+			// A tick during a poll does nothing.
+			select {
+			case <-tick.C:
+			default:
+			}
 		}
 		select {
 		case <-tick.C:
