@@ -31,6 +31,7 @@ var Names = [2]string{"beijing", "guangzhou"}
 // Options describe a cluster. Bin and Triggers are required.
 type Options struct {
 	Flavor sqldb.Flavor      // of both databases; default MySQL
+	Second sqldb.Flavor      // of the second's database, if it differs
 	Broker servers.KafkaKind // of both; default embedded
 	Link   link.Options      // each way between them; zero: no delay
 
@@ -80,6 +81,7 @@ const (
 
 func (o *Options) check() error {
 	o.Flavor = cmp.Or(o.Flavor, sqldb.MySQL)
+	o.Second = cmp.Or(o.Second, o.Flavor)
 	o.Broker = cmp.Or(o.Broker, servers.Embedded)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -157,9 +159,10 @@ func (c *Cluster) startServers(ctx context.Context) error {
 		topics[event.Topic(name)] = partitions
 		topics[event.DeadLetterTopic(name)] = 1
 	}
+	flavors := [2]sqldb.Flavor{c.o.Flavor, c.o.Second}
 	for i, name := range Names {
 		c.Sides[i] = &Side{Datacenter: &datacenter.Datacenter{Options: datacenter.Options{Name: name, Number: i + 1,
-			Flavor: c.o.Flavor, ServerID: uint32(i + 1), SQLFlags: c.o.SQLFlags,
+			Flavor: flavors[i], ServerID: uint32(i + 1), SQLFlags: c.o.SQLFlags,
 			Broker: c.o.Broker, Topics: topics, MaxMessageBytes: c.o.MaxMessageBytes, Dir: filepath.Join(c.o.Dir, name)}}}
 	}
 	c.Sides[0].Peer, c.Sides[1].Peer = c.Sides[1], c.Sides[0]

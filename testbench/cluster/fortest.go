@@ -26,7 +26,8 @@ func root() string {
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
 
-func programs(ctx context.Context) (string, error) {
+// Programs builds capture and the functions, and returns their directory.
+func Programs(ctx context.Context) (string, error) {
 	built.once.Do(func() {
 		if built.dir, built.err = servers.ScratchDir("bin"); built.err != nil {
 			return
@@ -40,6 +41,22 @@ func programs(ctx context.Context) (string, error) {
 	return built.dir, built.err
 }
 
+// StartBuilt starts a cluster from programs and manifests of this checkout; those
+// that o names already it leaves. The caller closes it; its package ends in
+// servers.Main, which removes the programs.
+func StartBuilt(ctx context.Context, o Options) (*Cluster, error) {
+	var err error
+	if o.Bin == "" {
+		if o.Bin, err = Programs(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if o.Triggers == "" {
+		o.Triggers = filepath.Join(root(), "triggers")
+	}
+	return Start(ctx, o)
+}
+
 // startTestLimit bounds the start of a cluster, the build of its programs included.
 const startTestLimit = 5 * time.Minute
 
@@ -50,16 +67,7 @@ func StartForTest(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTestLimit)
 	defer cancel()
-	var err error
-	if o.Bin == "" {
-		if o.Bin, err = programs(ctx); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if o.Triggers == "" {
-		o.Triggers = filepath.Join(root(), "triggers")
-	}
-	c, err := Start(ctx, o)
+	c, err := StartBuilt(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
