@@ -61,7 +61,6 @@ type Instance struct {
 	mu      sync.Mutex
 	process *servers.Process
 	restart atomic.Bool // a dead process is started again
-	asked   atomic.Bool // its end was asked for
 	starts  atomic.Int64
 }
 
