@@ -29,6 +29,7 @@ import (
 // Command holds the flags of the demo.
 type Command struct {
 	Duration  time.Duration `default:"20s" help:"How long the shop sells."`
+	Warmup    time.Duration `default:"2s" help:"Lags of the first part of it that are not counted."`
 	Rate      float64       `default:"100" help:"Transactions per second in each datacenter."`
 	Latency   time.Duration `default:"100ms" help:"One-way delay between the datacenters."`
 	Jitter    time.Duration `default:"50ms" help:"The delay varies by as much, up and down."`
@@ -62,6 +63,8 @@ func (c *Command) Validate() error {
 	switch {
 	case c.Duration < time.Second:
 		return errors.New("--duration must be a second or more")
+	case c.Warmup < 0 || c.Warmup >= c.Duration:
+		return errors.New("--warmup must be shorter than --duration")
 	case c.Rate <= 0:
 		return errors.New("--rate must be positive")
 	case c.Conflicts < 0 || c.Conflicts > 1:
@@ -206,7 +209,7 @@ func (d *demo) open(log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		s.lag, err = lag.New(lag.Config{Writer: s.app, Reader: d.sides[1-i].app, NewID: ids.Next, Rate: probeRate, Settle: drainLimit})
+		s.lag, err = lag.New(lag.Config{Writer: s.app, Reader: d.sides[1-i].app, NewID: ids.Next, Rate: probeRate, Warmup: d.Warmup, Settle: drainLimit})
 		if err != nil {
 			return err
 		}

@@ -21,7 +21,6 @@ func goodVerdict() *verdict {
 	for i := range v.side {
 		v.side[i] = sample{committed: 10, sequence: 11, applied: 11, lag: hdrhistogram.New(1, 1e9, 3)}
 		_ = v.side[i].lag.RecordValue(120_000)
-		v.seen[i] = 1
 		v.load[i] = shop.Stats{Committed: 9, Statements: 27}
 	}
 	return v
@@ -76,6 +75,7 @@ func TestFlagsAreChecked(t *testing.T) {
 	}
 	for name, c := range map[string]Command{
 		"duration":  {Rate: 1},
+		"warmup":    {Duration: time.Second, Warmup: time.Second, Rate: 1},
 		"rate":      {Duration: time.Second},
 		"conflicts": {Duration: time.Second, Rate: 1, Conflicts: 2},
 		"jitter":    {Duration: time.Second, Rate: 1, Latency: time.Millisecond, Jitter: time.Second},

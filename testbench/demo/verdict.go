@@ -20,9 +20,9 @@ type verdict struct {
 	side   [2]sample
 	load   [2]shop.Stats
 	writes [2]string // latency of the shop's transactions
-	seen   [2]uint64 // probes
 	failed [2]uint64
 	looped [2]uint64 // transactions sent beyond those that were committed here
+	warmup time.Duration
 	took   time.Duration
 }
 
@@ -43,14 +43,14 @@ func (d *demo) judge(ctx context.Context) (*verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &verdict{ways: d.ways(), result: result}
+	v := &verdict{ways: d.ways(), result: result, warmup: d.Warmup}
 	for i, s := range d.sides {
 		if v.side[i], err = d.look(verifying, s); err != nil {
 			return nil, err
 		}
 		v.names[i], v.load[i] = s.Name, s.load.Stats()
 		probes := s.lag.Stats()
-		v.seen[i], v.failed[i] = probes.Seen, probes.Failed+v.load[i].Failed
+		v.failed[i] = probes.Failed + v.load[i].Failed
 		h := s.load.Latency()
 		v.writes[i] = fmt.Sprintf("p50 %s p99 %s ms", milliseconds(h, 50), milliseconds(h, 99))
 		if made := v.side[i].committed + markers; v.side[i].sequence > made {
@@ -84,7 +84,7 @@ func (v *verdict) text() string {
 	for i, way := range v.ways {
 		s, h := &v.side[i], v.side[i].lag
 		fmt.Fprintf(&b, "%s: %d transactions, each once; lag from commit to visible p50 %s, p99 %s, max %s ms over %d probes\n", way, s.applied,
-			milliseconds(h, 50), milliseconds(h, 99), milliseconds(h, 100), v.seen[i])
+			milliseconds(h, 50), milliseconds(h, 99), milliseconds(h, 100), h.TotalCount())
 		if v.looped[i] > 0 {
 			fmt.Fprintf(&b, "  LOOP: %d more transactions were sent than were committed in %s\n", v.looped[i], v.names[i])
 		}
@@ -97,6 +97,9 @@ func (v *verdict) text() string {
 		if err := v.load[i].LastError; err != nil {
 			fmt.Fprintf(&b, "  the last failure: %v\n", errors.Unwrap(err))
 		}
+	}
+	if v.warmup > 0 {
+		fmt.Fprintf(&b, "the lags of the first %v, while caches fill and connections are made, are not counted\n", v.warmup)
 	}
 	fmt.Fprintf(&b, "took %.0f s\n", v.took.Seconds())
 	return b.String()

@@ -14,9 +14,9 @@ import (
 // sample is one look at a side and the way from it to its peer.
 type sample struct {
 	at        time.Time
-	committed uint64 // here, by the shop and the probes
-	sequence  uint64 // given out by capture
-	applied   uint64 // at the peer
+	committed uint64                  // here, by the shop and the probes
+	sequence  uint64                  // given out by capture
+	applied   uint64                  // at the peer
 	lag       *hdrhistogram.Histogram // of all probes
 	recent    *hdrhistogram.Histogram // of those since the look before
 	losses    cluster.Losses
@@ -50,11 +50,13 @@ func (d *demo) watch(ctx context.Context) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var before [2]sample
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+	for first := true; ; first = false {
+		if !first {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
 		}
 		var now [2]sample
 		whole := true

@@ -28,6 +28,7 @@ type Config struct {
 	NewID          func() (int64, error)
 	Rate           float64       // rows per second; default 50
 	Poll           time.Duration // default 2 ms
+	Warmup         time.Duration // lags of rows written so soon after the start are not counted: caches are cold, connections are made
 	Settle         time.Duration // how long Run waits for the rows that are out when ctx ends; default 30 s
 }
 
@@ -44,6 +45,7 @@ const callLimit = 5 * time.Second
 type Probe struct {
 	cfg  Config
 	wake chan struct{} // a row is out
+	from time.Time     // of the first row whose lag counts
 
 	mu     sync.Mutex
 	out    []row // by commit
@@ -75,8 +77,8 @@ func New(cfg Config) (*Probe, error) {
 	if cfg.Writer == nil || cfg.Reader == nil || cfg.NewID == nil {
 		return nil, errors.New("lag: a writer, a reader and a source of ids are needed")
 	}
-	if cfg.Rate < 0 || cfg.Poll < 0 || cfg.Settle < 0 {
-		return nil, errors.New("lag: rate, poll and settle must not be negative")
+	if cfg.Rate < 0 || cfg.Poll < 0 || cfg.Settle < 0 || cfg.Warmup < 0 {
+		return nil, errors.New("lag: rate, poll, settle and warm-up must not be negative")
 	}
 	return &Probe{cfg: cfg, wake: make(chan struct{}, 1), all: newHistogram(), recent: newHistogram()}, nil
 }
@@ -86,6 +88,7 @@ func New(cfg Config) (*Probe, error) {
 func (p *Probe) Run(ctx context.Context) error {
 	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	p.from = time.Now().Add(p.cfg.Warmup)
 	var wg sync.WaitGroup
 	wg.Go(func() { p.read(reading) })
 	p.write(ctx)
@@ -218,7 +221,9 @@ func (p *Probe) arrived(seen map[int64]bool, now time.Time) {
 		if seen[r.id] {
 			p.stats.Seen++
 			lag := max(min(now.Sub(r.committed), maxLag).Microseconds(), 1)
-			_ = p.all.RecordValue(lag)
+			if !r.committed.Before(p.from) {
+				_ = p.all.RecordValue(lag)
+			}
 			_ = p.recent.RecordValue(lag)
 		}
 		return seen[r.id]
@@ -234,14 +239,16 @@ func (p *Probe) Stats() Stats {
 	return s
 }
 
-// Histogram returns a copy of the lags so far, in microseconds.
+// Histogram returns a copy of the lags so far, in microseconds, without those of
+// the warm-up.
 func (p *Probe) Histogram() *hdrhistogram.Histogram {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return hdrhistogram.Import(p.all.Export())
 }
 
-// Recent returns the lags since the call before, in microseconds.
+// Recent returns the lags since the call before, in microseconds, those of the
+// warm-up included.
 func (p *Probe) Recent() *hdrhistogram.Histogram {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -100,6 +100,26 @@ func TestLagIsWhatTheWayTakes(t *testing.T) {
 	}
 }
 
+func TestWarmupIsNotCounted(t *testing.T) {
+	here, _ := sides(t)
+	p, err := lag.New(lag.Config{Writer: here, Reader: here, NewID: counter(), Rate: 50, Warmup: 500 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := p.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	seen, counted, recent := p.Stats().Seen, uint64(p.Histogram().TotalCount()), uint64(p.Recent().TotalCount())
+	if seen != recent || counted < seen/4 || counted > seen*3/4 {
+		t.Errorf("%d seen, %d recent, %d counted", seen, recent, counted)
+	}
+	if p.Recent().TotalCount() != 0 {
+		t.Error("what was recent before is recent again")
+	}
+}
+
 func TestLostRowIsAnError(t *testing.T) {
 	here, there := sides(t)
 	p, err := lag.New(lag.Config{Writer: here, Reader: there, NewID: counter(), Rate: 50, Settle: 300 * time.Millisecond})
