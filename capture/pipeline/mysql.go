@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-mysql-org/go-mysql/mysql"
-
 	"github.com/tandem-dc/tandem/capture/binlog"
 	"github.com/tandem-dc/tandem/shared/sqldb"
 )
@@ -128,19 +126,18 @@ func (m *MySQL) earliest(ctx context.Context) (binlog.Position, error) {
 	return p, rows.Scan(dst...)
 }
 
-// source tells a reader's errors apart.
+// source tells the reader's errors that only people can end from the others.
 type source struct{ reader *binlog.Reader }
 
 func (s source) Run(ctx context.Context, from binlog.Position, out chan<- binlog.Item) error {
 	err := s.reader.Run(ctx, from, out)
-	var server *mysql.MyError
-	// 1236 is also what a server says to a replica whose id another one has taken.
-	if errors.As(err, &server) && server.Code == mysql.ER_MASTER_FATAL_ERROR_READING_BINLOG && !strings.Contains(server.Message, "same server") {
+	var stop *binlog.StopError
+	if errors.As(err, &stop) {
 		return &RefusedError{
-			Problem: fmt.Sprintf("the server cannot go on from %s, most likely because it has purged that binlog", from), Err: err,
-			Remedy: "what was sent before is safe, and what the server committed in between is missing at the target; " +
-				"put the binlogs back if there is a copy of them, or copy the data to the target again, delete the checkpoint in etcd and set start to " +
-				"the position of that copy; keep binlogs longer (binlog_expire_logs_seconds) than a target may be away",
+			Problem: "the stream cannot go on", Err: err,
+			Remedy: "everything before is sent and safe, nothing after was sent or skipped, and capture goes on by itself once this is repaired; " +
+				"if the binlog is lost, what was committed in it is missing at the target: copy the data there, " +
+				"delete the stream's checkpoint in etcd and set start to the position of that copy",
 		}
 	}
 	return err

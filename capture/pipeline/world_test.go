@@ -181,6 +181,7 @@ type script struct {
 	grew    chan struct{}
 	openErr error
 	flaky   bool // readers fail now and then
+	failed  int  // how often they did
 	purged  int  // items before this one are gone
 }
 
@@ -258,6 +259,7 @@ func (s *script) Run(ctx context.Context, from binlog.Position, out chan<- binlo
 			return &pipeline.RefusedError{Problem: "the server has purged it", Remedy: "copy the data again"}
 		}
 		if flaky && rand.N(60) == 0 {
+			s.edit(func(s *script) { s.failed++ })
 			return errors.New("connection reset by the test")
 		}
 		if next == nil {

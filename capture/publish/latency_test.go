@@ -84,7 +84,7 @@ func TestAcknowledgedWithinOneRoundTrip(t *testing.T) {
 		}
 
 		const n = 1000
-		sent := make([]time.Time, 0, n)
+		sent := make([]time.Time, n)
 		var slowest time.Duration
 		acked := make(chan struct{})
 		go func() {
@@ -97,7 +97,7 @@ func TestAcknowledgedWithinOneRoundTrip(t *testing.T) {
 			}
 		}()
 		for i := range n {
-			sent = append(sent, time.Now())
+			sent[i] = time.Now()
 			if _, err := p.Publish(ctx, rec(i+1)); err != nil {
 				t.Fatal(err)
 			}
