@@ -11,6 +11,7 @@ import (
 	"github.com/segmentio/kafka-go"
 
 	"github.com/tandem-dc/tandem/shared/kafkaconn"
+	"github.com/tandem-dc/tandem/shared/retry"
 )
 
 // DispatcherOptions are what a cluster brings besides the KafkaSource itself.
@@ -138,7 +139,9 @@ func (d *Dispatcher) Stop(ctx context.Context) error {
 	r.polls.Wait()
 	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
-	return errors.Join(r.commit(commit), r.close())
+	// The first try may meet a connection that died with a restarted broker.
+	err := retry.Policy{Min: 50 * time.Millisecond, Max: 500 * time.Millisecond}.Do(commit, r.commit)
+	return errors.Join(err, r.close())
 }
 
 // Kill stops as a crash does: requests are cut off and no offset is committed,

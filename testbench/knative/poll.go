@@ -27,18 +27,23 @@ type pod struct {
 
 // fetch brings the records of p within reach of polls.
 func (o *pod) fetch(p *partition) {
+	failing := false
 	for {
 		msg, err := p.reader.FetchMessage(o.pollCtx)
 		if err != nil {
 			if o.pollCtx.Err() != nil {
 				return
 			}
-			o.log.Warn("fetch failed", "topic", p.topic, "partition", p.id, "error", err)
+			if !failing {
+				failing = true
+				o.log.Warn("fetch failed, it is tried until it works", "topic", p.topic, "partition", p.id, "error", err)
+			}
 			if !sleep(o.pollCtx, 100*time.Millisecond) {
 				return
 			}
 			continue
 		}
+		failing = false
 		select {
 		case p.ch <- msg:
 		case <-o.pollCtx.Done():

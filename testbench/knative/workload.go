@@ -53,10 +53,6 @@ type Instance struct {
 	url     string
 	ready   string // URL of the readiness probe
 	command servers.Command
-	log     interface {
-		Info(msg string, args ...any)
-		Warn(msg string, args ...any)
-	}
 
 	mu      sync.Mutex
 	process *servers.Process
@@ -172,7 +168,7 @@ func (r *Runtime) newInstance(w *Workload, n int) (*Instance, error) {
 		return nil, err
 	}
 	c := &w.Pod.Containers[0]
-	i := &Instance{Name: name, url: "http://" + port.Addr(ports[w.containerPort()]) + "/", log: r.o.Log}
+	i := &Instance{Name: name, url: "http://" + port.Addr(ports[w.containerPort()]) + "/"}
 	if p := c.ReadinessProbe; p != nil && p.HTTPGet != nil {
 		i.ready = "http://" + port.Addr(ports[w.containerPort()]) + p.HTTPGet.Path
 	}
@@ -216,6 +212,10 @@ func (i *Instance) Running() bool { return i.current().Running() }
 
 // Kill ends the process as a crash does. Unless restarts are off it comes back.
 func (i *Instance) Kill() error { return i.current().Kill() }
+
+// Terminate ends the process as a rollout does, by SIGTERM, and waits for its
+// end. Unless restarts are off it comes back.
+func (i *Instance) Terminate() error { return i.current().Stop() }
 
 // Pause hangs the process; Resume lets it go on.
 func (i *Instance) Pause() error { return i.current().Pause() }
