@@ -43,7 +43,6 @@ func (b *builder) column(p *plan, i int, m *mapColumn, live *tableinfo.Column, s
 		c.Length = m.bits()
 	case event.Binary:
 		c.Length = int(m.meta)
-		d.uuid = live != nil && live.DataType == "uuid"
 	case event.Time, event.DateTime, event.Timestamp:
 		c.Length = int(m.meta)
 		if m.typ == mysql.MYSQL_TYPE_TIME || m.typ == mysql.MYSQL_TYPE_DATETIME || m.typ == mysql.MYSQL_TYPE_TIMESTAMP {

@@ -248,5 +248,11 @@ func appendJSONOpaque(b []byte, field byte, raw []byte) ([]byte, error) {
 	}
 	b = append(b, `"base64:type`...)
 	b = append(strconv.AppendUint(b, uint64(field), 10), ':')
+	// The server breaks the lines, as mail does.
+	const line = 76 / 4 * 3
+	for len(raw) > line {
+		b = append(base64.StdEncoding.AppendEncode(b, raw[:line]), `\n`...)
+		raw = raw[line:]
+	}
 	return append(base64.StdEncoding.AppendEncode(b, raw), '"'), nil
 }

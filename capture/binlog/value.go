@@ -15,7 +15,6 @@ import (
 type decoder struct {
 	mapColumn
 	kind event.Type
-	uuid bool // MariaDB's UUID, which is stored with its parts in another order
 }
 
 // value reads one value that is neither absent nor NULL. Errors of c are left to
@@ -94,9 +93,6 @@ func (d *decoder) text(c *cursor) event.Value {
 		// The server strips trailing zeros.
 		if len(b) < int(d.meta) {
 			b = append(make([]byte, 0, d.meta), b...)[:d.meta]
-		}
-		if d.uuid {
-			b = uuidFromRecord(b)
 		}
 	}
 	return data(b)
