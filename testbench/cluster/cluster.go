@@ -107,13 +107,17 @@ func (o *Options) check() error {
 }
 
 // Start returns when both datacenters stand, are prepared, and every stream
-// flows; or with everything ended and the logs kept in the directory that the error names.
+// flows; or with everything ended and the logs kept in the directory that the
+// error names, unless ctx has ended.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
 	c := &Cluster{o: o}
 	if err := c.start(ctx); err != nil {
+		if ctx.Err() != nil { // called off, nothing to find out
+			return nil, errors.Join(fmt.Errorf("cluster: %w", err), c.Close(false))
+		}
 		return nil, errors.Join(fmt.Errorf("cluster, logs are in %s: %w", o.Dir, err), c.Close(true))
 	}
 	return c, nil
@@ -199,41 +203,40 @@ func (c *Cluster) prepare(ctx context.Context, s *Side) error {
 func (c *Cluster) Close(keep bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
 	defer cancel()
-	var mu sync.Mutex
-	var errs []error
-	var wg sync.WaitGroup
-	for _, s := range c.Sides {
-		if s == nil {
-			continue
+	// All programs first: a capture drains into the other side's broker.
+	err := c.closeEach(func(s *Side) error {
+		if s.Runtime == nil {
+			return nil
 		}
-		wg.Go(func() {
-			err := s.close(ctx, keep)
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err)
-		})
-	}
-	wg.Wait()
+		return s.Runtime.Stop(ctx)
+	})
+	err = errors.Join(err, c.closeEach(func(s *Side) error {
+		if s.SQL == nil {
+			return nil
+		}
+		return s.Datacenter.Close(keep)
+	}))
 	for _, s := range c.Sides {
 		if s != nil && s.Route != nil {
 			s.Route.Close()
 		}
 	}
 	if !keep {
-		errs = append(errs, os.RemoveAll(c.o.Dir))
+		err = errors.Join(err, os.RemoveAll(c.o.Dir))
 	}
-	return errors.Join(errs...)
+	return err
 }
 
-func (s *Side) close(ctx context.Context, keep bool) error {
-	var errs []error
-	if s.Runtime != nil {
-		errs = append(errs, s.Runtime.Stop(ctx))
+func (c *Cluster) closeEach(f func(*Side) error) error {
+	var errs [len(Names)]error
+	var wg sync.WaitGroup
+	for i, s := range c.Sides {
+		if s != nil {
+			wg.Go(func() { errs[i] = f(s) })
+		}
 	}
-	if s.SQL != nil {
-		errs = append(errs, s.Datacenter.Close(keep))
-	}
-	return errors.Join(errs...)
+	wg.Wait()
+	return errors.Join(errs[:]...)
 }
 
 // Dir holds data and logs.

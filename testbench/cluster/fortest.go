@@ -57,6 +57,19 @@ func StartBuilt(ctx context.Context, o Options) (*Cluster, error) {
 	return Start(ctx, o)
 }
 
+// ProgramsForTest builds capture and the functions, once per test process, and
+// returns the directories of the programs and of the manifests.
+func ProgramsForTest(t testing.TB) (bin, triggers string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), startTestLimit)
+	defer cancel()
+	bin, err := Programs(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin, filepath.Join(root(), "triggers")
+}
+
 // startTestLimit bounds the start of a cluster, the build of its programs included.
 const startTestLimit = 5 * time.Minute
 

@@ -54,7 +54,8 @@ func (c *Cluster) startRuntime(ctx context.Context, s *Side) error {
 	}
 	env := map[string]map[string]string{
 		"capture": {"TANDEM_MYSQL_USER": servers.Capture},
-		"apply":   {"TANDEM_MYSQL_USER": servers.Apply},
+		// The dispatcher has stopped before apply is told to: no sender to wait for.
+		"apply": {"TANDEM_MYSQL_USER": servers.Apply, "TANDEM_HTTP_DRAIN": "1ms"},
 	}
 	for workload, more := range c.o.Env {
 		if env[workload] == nil {
