@@ -17,18 +17,6 @@ import (
 	"github.com/tandem-dc/tandem/shared/serve"
 )
 
-type settings struct {
-	apply.Config
-	HTTP  fnhost.Config   `key:"http"`
-	Log   serve.LogConfig `key:"log"`
-	Pprof bool            `key:"pprof" help:"serve profiles at /debug/pprof/: only where no stranger can reach the port"`
-}
-
-// Validate checks all groups.
-func (s settings) Validate() error {
-	return errors.Join(s.Config.Validate(), config.Within("http", s.HTTP.Validate()), config.Within("log", s.Log.Validate()))
-}
-
 func main() {
 	err := run(signals.NewContext(), os.Args[1:], os.Environ(), os.Stdout)
 	if err != nil {
@@ -38,7 +26,7 @@ func main() {
 }
 
 func run(ctx context.Context, args, environ []string, out io.Writer) error {
-	var c settings
+	var c apply.Program
 	err := config.Load(&c, config.Options{
 		Program: "apply", Summary: "Applies the transactions of peer datacenters, sent as CloudEvents by HTTP, to this datacenter's MySQL.",
 		Examples: []string{"TANDEM_DC=guangzhou TANDEM_MYSQL_USER=apply TANDEM_MYSQL_PASSWORD_FILE=/run/secrets/mysql apply"},

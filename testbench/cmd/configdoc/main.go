@@ -1,3 +1,5 @@
+//go:generate go run . --out ../../../docs/configuration.md
+
 // Command configdoc writes docs/configuration.md from the programs' own structs,
 // or checks that it is up to date.
 package main

@@ -1,28 +1,16 @@
 package main
 
 import (
+	"github.com/tandem-dc/tandem/capture"
+	"github.com/tandem-dc/tandem/functions/apply"
 	"github.com/tandem-dc/tandem/shared/config"
-	"github.com/tandem-dc/tandem/shared/coord"
-	"github.com/tandem-dc/tandem/shared/fnhost"
-	"github.com/tandem-dc/tandem/shared/kafkaconn"
-	"github.com/tandem-dc/tandem/shared/serve"
-	"github.com/tandem-dc/tandem/shared/sqldb"
 )
 
-// groups are settings that several programs have, under these keys.
-type groups struct {
-	Log      serve.LogConfig  `key:"log"`
-	HTTP     serve.Config     `key:"http"`
-	Function fnhost.Config    `key:"function"`
-	MySQL    sqldb.Config     `key:"mysql"`
-	Kafka    kafkaconn.Config `key:"kafka"`
-	Etcd     coord.Config     `key:"etcd"`
-}
-
-// sections lists the programs in the order of the page. A program with
-// settings of its own has a line here, with the struct that its main loads.
+// sections lists the programs in the order of the page, each with the struct
+// that its main loads.
 func sections() []config.Section {
 	return []config.Section{
-		{Program: "Groups that programs share", Summary: "A program has those that it needs; `--help` says which.", Config: groups{}},
+		{Program: "capture", Summary: "Sends what this datacenter's MySQL or MariaDB commits to Kafka, here and in every other datacenter.", Config: capture.Config{}},
+		{Program: "apply", Summary: "Applies the transactions of peer datacenters to this datacenter's MySQL.", Config: apply.Program{}},
 	}
 }
