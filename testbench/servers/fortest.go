@@ -130,7 +130,10 @@ func (m *MySQL) NewDatabase(t testing.TB) string {
 // Main runs the tests of a package and returns the exit code for os.Exit.
 // Afterwards, and on an interrupt, it ends the shared servers and removes what
 // they left, save the logs if a test failed; then it fails if goroutines were leaked.
-func Main(m *testing.M) int {
+//
+// m is a *testing.M, or wraps one to clean up before servers and goroutines are
+// looked at.
+func Main(m interface{ Run() int }) int {
 	interrupt := make(chan os.Signal, 1)
 	signal.Notify(interrupt, os.Interrupt, syscall.SIGTERM)
 	finished := make(chan struct{})

@@ -121,6 +121,17 @@ func (k *Kafka) Close() error {
 	return errors.Join(errs...)
 }
 
+// SetFull makes the broker refuse everything that is produced, with
+// KAFKA_STORAGE_ERROR, as one whose disk is full, until it is undone or the
+// broker restarts. Only the embedded broker can be told so.
+func (k *Kafka) SetFull(full bool) error {
+	e, ok := k.broker.(*embedded)
+	if !ok {
+		return fmt.Errorf("a full disk cannot be simulated in %s kafka: give it a small file system", k.Kind)
+	}
+	return e.setFull(full)
+}
+
 // Dir holds the broker's data and output.
 func (k *Kafka) Dir() string { return k.dir }
 

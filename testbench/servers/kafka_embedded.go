@@ -11,7 +11,9 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tandem-dc/tandem/testbench/port"
 )
@@ -28,6 +30,7 @@ type embedded struct {
 	mu      sync.Mutex
 	cluster *kfake.Cluster // nil while it is down
 	logFile *os.File
+	full    *kfake.FaultHandle // nil while there is room
 }
 
 func startEmbedded(dir string, maxMessageBytes int) (broker, error) {
@@ -72,7 +75,7 @@ func (e *embedded) restart(context.Context) error {
 		f.Close()
 		return fmt.Errorf("embedded broker on port %d: %w", e.port, err)
 	}
-	e.cluster, e.logFile = c, f
+	e.cluster, e.logFile, e.full = c, f, nil
 	return nil
 }
 
@@ -99,6 +102,23 @@ func (e *embedded) Stop() error {
 
 func (e *embedded) Pause() error  { e.gate.pause(); return nil }
 func (e *embedded) Resume() error { e.gate.resume(); return nil }
+
+// setFull makes every produce fail as a broker does whose disk is full.
+func (e *embedded) setFull(full bool) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.cluster == nil {
+		return errors.New("the embedded broker is down")
+	}
+	if e.full != nil {
+		e.full.Remove()
+		e.full = nil
+	}
+	if full {
+		e.full = e.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.KafkaStorageError, Count: -1})
+	}
+	return nil
+}
 
 func (e *embedded) LogPath() string       { return e.log }
 func (e *embedded) Tail(lines int) string { return tailFile(e.log, lines) }

@@ -196,3 +196,25 @@ func wait(t *testing.T, try func() error) {
 		}
 	}
 }
+
+func TestFullKafkaRefusesAndGoesOn(t *testing.T) {
+	t.Parallel()
+	k := startKafka(t, servers.KafkaOptions{Topics: map[string]int{"events": 1}})
+	produce(t, k, "one")
+	if err := k.SetFull(true); err != nil {
+		t.Fatal(err)
+	}
+	conn := lead(t, k)
+	defer conn.Close()
+	deadline(t, conn, 10*time.Second)
+	if _, err := conn.WriteMessages(kafka.Message{Value: []byte("lost")}); !errors.Is(err, kafka.KafkaStorageError) {
+		t.Errorf("a full broker answers %v", err)
+	}
+	if err := k.SetFull(false); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, k, "two")
+	if got := strings.Join(consume(t, k, 2), " "); got != "one two" {
+		t.Errorf("the log holds %q", got)
+	}
+}
