@@ -26,32 +26,35 @@ import (
 
 func TestCommitsArriveNumbered(t *testing.T) {
 	servers.EachFlavor(t, func(t *testing.T, m *servers.MySQL) {
-		s := newSite(t, m)
-		svc, stop := s.start(s.environ(""))
-		s.until("it runs", func() bool { return s.streams(svc)[0].State == pipeline.Running })
-		s.insert(200)
-		s.until("all acknowledged", func() bool { return s.streams(svc)[0].Acked == 200 })
-		s.until("ready", func() bool { _, code := s.get(svc, "/readyz"); return code == http.StatusOK })
-		s.until("lag is known although nobody writes", func() bool {
-			st := s.streams(svc)[0]
-			return st.Through != nil && time.Since(*st.Through) < time.Second
-		})
-		metrics, _ := s.get(svc, "/metrics")
-		for _, want := range []string{`tandem_capture_transactions_total{target="b"} 200`, `tandem_capture_rows_total{target="b"} 200`,
-			`tandem_capture_lag_seconds{target="b"}`, `tandem_publish_duration_seconds_count{target="b"}`} {
-			if !strings.Contains(metrics, want) {
-				t.Errorf("no %s in the metrics", want)
-			}
-		}
-		stop()
-		s.checkSent()
-
-		s.insert(50)
-		svc, stop = s.start(s.environ(""))
-		s.until("what was committed meanwhile", func() bool { return s.streams(svc)[0].Acked == 250 })
-		stop()
-		s.checkSent()
+		servers.EachKafka(t, func(t *testing.T, kind servers.KafkaKind) { commitsArrive(t, newSiteOn(t, m, kind)) })
 	})
+}
+
+func commitsArrive(t *testing.T, s *site) {
+	svc, stop := s.start(s.environ(""))
+	s.until("it runs", func() bool { return s.streams(svc)[0].State == pipeline.Running })
+	s.insert(200)
+	s.until("all acknowledged", func() bool { return s.streams(svc)[0].Acked == 200 })
+	s.until("ready", func() bool { _, code := s.get(svc, "/readyz"); return code == http.StatusOK })
+	s.until("lag is known although nobody writes", func() bool {
+		st := s.streams(svc)[0]
+		return st.Through != nil && time.Since(*st.Through) < time.Second
+	})
+	metrics, _ := s.get(svc, "/metrics")
+	for _, want := range []string{`tandem_capture_transactions_total{target="b"} 200`, `tandem_capture_rows_total{target="b"} 200`,
+		`tandem_capture_lag_seconds{target="b"}`, `tandem_publish_duration_seconds_count{target="b"}`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %s in the metrics", want)
+		}
+	}
+	stop()
+	s.checkSent()
+
+	s.insert(50)
+	svc, stop = s.start(s.environ(""))
+	s.until("what was committed meanwhile", func() bool { return s.streams(svc)[0].Acked == 250 })
+	stop()
+	s.checkSent()
 }
 
 // A dead peer leaves the stream to the own broker alone, and gets everything

@@ -67,7 +67,9 @@ type site struct {
 	log   *logBuffer
 }
 
-func newSite(t testing.TB, m *servers.MySQL) *site {
+func newSite(t testing.TB, m *servers.MySQL) *site { return newSiteOn(t, m, servers.Embedded) }
+
+func newSiteOn(t testing.TB, m *servers.MySQL, kind servers.KafkaKind) *site {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -77,7 +79,7 @@ func newSite(t testing.TB, m *servers.MySQL) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.etcd.Close() })
-	if s.kafka, err = servers.StartKafka(ctx, servers.KafkaOptions{Dir: t.TempDir()}); err != nil {
+	if s.kafka, err = servers.StartKafka(ctx, servers.KafkaOptions{Kind: kind, Dir: t.TempDir()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -12,6 +12,7 @@ import (
 	"github.com/tandem-dc/tandem/capture/checkpoint"
 	"github.com/tandem-dc/tandem/capture/pipeline"
 	"github.com/tandem-dc/tandem/shared/event"
+	"github.com/tandem-dc/tandem/shared/kafkace"
 )
 
 // checkStream compares the topic with what the script committed.
@@ -266,4 +267,49 @@ func TestCheckpointFollowsWhatIsNotSent(t *testing.T) {
 		t.Errorf("sequence %d", cp.Sequence)
 	}
 	stop()
+}
+
+// An orderly stop waits for what is in flight and keeps it in the checkpoint, so
+// that its successor repeats nothing.
+func TestOrderlyStopRepeatsNothing(t *testing.T) {
+	w := newWorld(t)
+	for range 20 {
+		p, stop := w.start(w.config())
+		w.until("it leads", func() bool { return p.Status().State == pipeline.Running })
+		w.script.commit(50)
+		pauseRandomly(3 * time.Millisecond)
+		stop()
+	}
+	p, stop := w.start(w.config())
+	w.until("all acknowledged", func() bool { return p.Status().Acked == 1000 })
+	stop()
+	checkStream(w, "binlog-a")
+	sent := 0
+	for _, msg := range readTopic(t, w.kafka.Bootstrap(), "binlog-a", 4) {
+		if m, err := kafkace.FromMessage(&msg); err != nil || m.Type == event.TypeTransaction {
+			sent++
+		}
+	}
+	if sent != 1000 {
+		t.Errorf("%d events for 1000 transactions", sent)
+	}
+}
+
+// Without etcd nobody can know who leads: the stream stops, and goes on after.
+func TestEtcdOutageStopsTheStream(t *testing.T) {
+	w := newWorld(t)
+	p, stop := w.start(w.config())
+	w.script.commit(100)
+	w.until("all acknowledged", func() bool { return p.Status().Acked == 100 })
+	if err := w.etcd.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.script.commit(100)
+	w.until("the lease is lost", func() bool { return p.Status().State == pipeline.Standby })
+	if err := w.etcd.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.until("all acknowledged", func() bool { return p.Status().Acked == 200 })
+	stop()
+	checkStream(w, "binlog-a")
 }

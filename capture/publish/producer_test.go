@@ -253,7 +253,7 @@ func TestOversizeEventStopsWithARemedy(t *testing.T) {
 }
 
 // Many small records in one batch that the broker takes for too large are
-// halved down to one record each, not refused.
+// sent one by one, not refused.
 func TestBatchAboveAnUnknownLimitIsSplit(t *testing.T) {
 	c := cluster(t, kfake.BrokerConfigs(map[string]string{"message.max.bytes": "600"}))
 	defer c.Close()
