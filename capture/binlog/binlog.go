@@ -88,8 +88,8 @@ type Config struct {
 	// connection.
 	ServerID uint32 `key:"server-id" help:"our id as a replica, unique among all servers and replicas of the source; 0: drawn at start"`
 	// Heartbeat is how often an idle source says that it lives. After
-	// three of them without a byte the connection counts as dead.
-	Heartbeat time.Duration `key:"heartbeat" default:"1s" help:"how often an idle source says that it lives; after three times that without a byte the connection counts as dead"`
+	// five of them, and 3 s at least, without a byte the connection counts as dead.
+	Heartbeat time.Duration `key:"heartbeat" default:"1s" help:"how often an idle source says that it lives; after five times that (and 3s) without a byte the connection counts as dead"`
 	// MaxTxnBytes bounds the memory for one transaction, in bytes of binlog.
 	MaxTxnBytes int64 `key:"max-txn-bytes" default:"268435456" help:"largest transaction, in bytes of binlog; a larger one stops the stream"`
 	// Include and Exclude choose what is replicated: "db", "db.table", with
@@ -97,7 +97,4 @@ type Config struct {
 	// and of tandem are never replicated.
 	Include []string `key:"include" help:"what to replicate: db or db.table, * for any characters; empty: everything"`
 	Exclude []string `key:"exclude" help:"what not to replicate, likewise; stronger than include"`
-	// DC is this datacenter's name. Ledger rows with this origin are not expected
-	// and stop nothing; empty is allowed.
-	DC string `key:"-"`
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-mysql-org/go-mysql/mysql"
@@ -38,7 +39,7 @@ func (r *Reader) dial(ctx context.Context, f sqldb.Flavor, from Position, set gt
 	if cfg.TLSConfig, err = r.tls(cfg.Host); err != nil {
 		return nil, nil, err
 	}
-	d := &dialer{ctx: ctx, timeout: r.cfg.MySQL.DialTimeout, idle: 3 * r.cfg.Heartbeat}
+	d := &dialer{ctx: ctx, timeout: r.cfg.MySQL.DialTimeout, silence: askSilence}
 	cfg.Dialer = d.dial
 	syncer := replication.NewBinlogSyncer(cfg)
 	stop := context.AfterFunc(ctx, d.close)
@@ -52,6 +53,7 @@ func (r *Reader) dial(ctx context.Context, f sqldb.Flavor, from Position, set gt
 		end()
 		return nil, nil, err
 	}
+	d.watch(max(silentBeats*r.cfg.Heartbeat, minSilence))
 	return stream, end, nil
 }
 
@@ -82,13 +84,23 @@ func (r *Reader) tls(host string) (*tls.Config, error) {
 // says nothing for too long. go-mysql's own deadline bounds the arrival of
 // a whole event instead, however large it is.
 type dialer struct {
-	ctx           context.Context
-	timeout, idle time.Duration
+	ctx     context.Context
+	timeout time.Duration
 
-	mu     sync.Mutex
-	closed bool
-	conns  []net.Conn
+	mu      sync.Mutex
+	closed  bool
+	silence time.Duration
+	conns   []*watchedConn
 }
+
+const (
+	// silentBeats is how many heartbeats may fail to come.
+	silentBeats = 5
+	// minSilence is granted to a server that is busy for a moment.
+	minSilence = 3 * time.Second
+	// askSilence is granted before the stream begins, which heartbeats do not cover.
+	askSilence = 15 * time.Second
+)
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	d.mu.Lock()
@@ -105,15 +117,26 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	c = &watchedConn{Conn: c, idle: d.idle}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
 		c.Close()
 		return nil, net.ErrClosed
 	}
-	d.conns = append(d.conns, c)
-	return c, nil
+	w := &watchedConn{Conn: c}
+	w.silence.Store(int64(d.silence))
+	d.conns = append(d.conns, w)
+	return w, nil
+}
+
+// watch sets how long the server may say nothing from now on.
+func (d *dialer) watch(silence time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.silence = silence
+	for _, c := range d.conns {
+		c.silence.Store(int64(silence))
+	}
 }
 
 func (d *dialer) close() {
@@ -128,21 +151,18 @@ func (d *dialer) close() {
 
 type watchedConn struct {
 	net.Conn
-	idle time.Duration
+	silence atomic.Int64 // longest wait for the next byte, ns
 }
 
-// minSilence is granted to answers before the stream begins, which heartbeats do not cover.
-const minSilence = 10 * time.Second
-
 func (c *watchedConn) Read(b []byte) (int, error) {
-	if err := c.Conn.SetReadDeadline(time.Now().Add(max(c.idle, minSilence))); err != nil {
+	if err := c.Conn.SetReadDeadline(time.Now().Add(time.Duration(c.silence.Load()))); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(b)
 }
 
 func (c *watchedConn) Write(b []byte) (int, error) {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(minSilence)); err != nil {
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(askSilence)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(b)

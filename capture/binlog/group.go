@@ -31,8 +31,6 @@ type group struct {
 	barrier    bool
 	savepoints map[string]int // rows at that moment
 	size       int64
-
-	xid string
 }
 
 // place returns the index of p's table in the payload.

@@ -17,15 +17,16 @@ import (
 func (a *assembler) xa(h *replication.EventHeader, s statement) error {
 	switch s.verb {
 	case xaStart:
-		a.txn.started, a.txn.xid = true, s.name
+		a.txn.started = true
 		return nil
 	case xaEnd:
 		return nil
 	}
-	g := a.prepared[s.name]
+	xid := strings.ToLower(s.name)
+	g := a.prepared[xid]
 	end := a.txn
 	a.txn = nil
-	delete(a.prepared, s.name)
+	delete(a.prepared, xid)
 	if g != nil {
 		a.parked -= g.size
 		a.executed(g)
@@ -47,7 +48,10 @@ func (a *assembler) xa(h *replication.EventHeader, s statement) error {
 // xaPrepare ends the first phase, or the whole transaction if it has one only.
 func (a *assembler) xaPrepare(h *replication.EventHeader, body []byte) error {
 	c := &cursor{b: body}
-	onePhase := c.byte() != 0
+	onePhase, format := c.byte() != 0, int32(c.little(4))
+	gtrid, bqual := int(c.little(4)), int(c.little(4))
+	// Written as the servers write it in XA COMMIT.
+	xid := fmt.Sprintf("x'%x',x'%x',%d", c.take(gtrid), c.take(bqual), format)
 	if c.err != nil {
 		return c.err
 	}
@@ -55,14 +59,13 @@ func (a *assembler) xaPrepare(h *replication.EventHeader, body []byte) error {
 		return a.commit(h)
 	}
 	g := a.txn
-	if g == nil || g.xid == "" {
-		return errors.New("XA PREPARE without XA START")
+	if g == nil {
+		return errors.New("XA PREPARE outside of a transaction")
 	}
 	a.txn = nil
-	xid := strings.TrimSpace(g.xid)
 	a.prepared[xid] = g
 	a.parked += g.size
-	if !g.hasID || a.set == nil {
+	if _, holes := a.set.(*mysqlSet); !holes || !g.hasID {
 		a.log.Warn("binlog: an XA transaction is prepared; if capture restarts before it is committed, reading stops", "xid", xid)
 	}
 	return nil
