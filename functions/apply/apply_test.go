@@ -161,9 +161,9 @@ func TestStoredEventsSurviveARestart(t *testing.T) {
 // A killed instance loses nothing and repeats nothing: its workers and its
 // callers are cut off at a random moment, and another starts.
 func TestKill(t *testing.T) {
-	kills := 200
+	kills := 100 // on each server
 	if testing.Short() {
-		kills = 20
+		kills = 10
 	}
 	eachWorld(t, func(t *testing.T, w *world) {
 		w.makeCounters()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
 
 	"github.com/tandem-dc/tandem/shared/event"
 	"github.com/tandem-dc/tandem/shared/fnhost"
@@ -19,7 +20,7 @@ import (
 func (f *Function) Handle(ctx context.Context, e ce.Event) error {
 	m, err := event.FromCloudEvent(&e)
 	if err != nil {
-		return f.refuse(ctx, &m, e.Data(), err)
+		return f.refuse(ctx, legible(&e), e.Data(), err)
 	}
 	if m.Origin == f.cfg.DC {
 		f.metrics.count(resultOwn)
@@ -48,6 +49,17 @@ func (f *Function) Handle(ctx context.Context, e ce.Event) error {
 func (f *Function) failed(err error) error {
 	f.metrics.count(resultFailed)
 	return fnhost.Transient(err)
+}
+
+// legible is what can be read of the attributes of an event that is refused.
+func legible(e *ce.Event) *event.Meta {
+	m := event.Meta{ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(), Time: e.Time()}
+	for name, v := range e.Extensions() {
+		if s, err := types.Format(v); err == nil {
+			_ = m.Set(name, s) // what it cannot read, it leaves out
+		}
+	}
+	return &m
 }
 
 // refuse turns away what has no place in any stream.
