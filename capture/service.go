@@ -70,7 +70,6 @@ func New(cfg Config, log *slog.Logger) (_ *Service, err error) {
 func (s *Service) newPipeline(cfg Config, i int, metrics *pipeline.Metrics) (*pipeline.Pipeline, error) {
 	t := cfg.Targets[i]
 	source := cfg.Source
-	source.DC = cfg.DC
 	if source.ServerID != 0 {
 		source.ServerID += uint32(i) // each pipeline is a replica of its own
 	}
