@@ -35,7 +35,7 @@ demo: ## two datacenters on this machine, traffic on both sides, a verdict; flag
 
 .PHONY: test
 test: deps build ## every test, on real MySQL and MariaDB, under the race detector
-	go test -race -timeout 30m ./...
+	go test -race -cover -timeout 30m ./...
 
 .PHONY: test-matrix
 test-matrix: build ## demo and end-to-end tests on {MySQL, MariaDB} x {embedded Kafka, Apache Kafka}
@@ -45,6 +45,17 @@ test-matrix: build ## demo and end-to-end tests on {MySQL, MariaDB} x {embedded 
 		bin/demo --db $$db --broker $$broker $(MATRIX); \
 	done; done
 	TANDEM_TEST_KAFKA=embedded,apache go test -count=1 -timeout 60m $(MATRIX_TEST) ./testbench/...
+
+.PHONY: bench
+bench: ## the hot paths' Go benchmarks, then commit-to-visible lag without a WAN
+	@testbench/install.sh mariadb
+	@$(MAKE) --no-print-directory build
+	go test -run '^$$' -bench . -benchmem ./shared/event ./shared/kafkace ./shared/writeset ./functions/apply
+	bin/demo --latency 0s --jitter 0s --rate 100 --duration 20s
+
+.PHONY: images
+images: ## container images as tar files in out/images, without an engine or a registry
+	go run ./testbench/cmd/images
 
 .PHONY: lint
 lint: ## formatting, vet, staticcheck, import directions, go.mod, generated files
