@@ -3,7 +3,10 @@ package tableinfo
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strings"
+
+	"github.com/tandem-dc/tandem/shared/sqldb"
 )
 
 // Every query selects the table's name too: where names compare without
@@ -97,7 +100,7 @@ func (t *Table) loadUnique(ctx context.Context, db *sql.DB) error {
 func (t *Table) loadForeignKeys(ctx context.Context, db *sql.DB) error {
 	var f ForeignKey
 	var column, refColumn string
-	return t.each(ctx, db, foreignKeysQuery, []any{&f.Name, &column, &f.RefDB, &f.RefTable, &refColumn, &f.OnDelete, &f.OnUpdate}, func() {
+	err := t.each(ctx, db, foreignKeysQuery, []any{&f.Name, &column, &f.RefDB, &f.RefTable, &refColumn, &f.OnDelete, &f.OnUpdate}, func() {
 		if n := len(t.ForeignKeys); n == 0 || t.ForeignKeys[n-1].Name != f.Name {
 			t.ForeignKeys = append(t.ForeignKeys, f)
 		}
@@ -105,4 +108,120 @@ func (t *Table) loadForeignKeys(ctx context.Context, db *sql.DB) error {
 		k.Columns = append(k.Columns, column)
 		k.RefColumns = append(k.RefColumns, refColumn)
 	})
+	if err != nil || len(t.ForeignKeys) > 0 {
+		return err
+	}
+	return t.readForeignKeys(ctx, db)
+}
+
+// readForeignKeys takes them from SHOW CREATE TABLE: MariaDB's
+// information_schema hides them from accounts that can only SELECT.
+func (t *Table) readForeignKeys(ctx context.Context, db *sql.DB) error {
+	rows, err := db.QueryContext(ctx, "SHOW CREATE TABLE "+sqldb.QuoteTable(t.DB, t.Name))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil || !rows.Next() || len(columns) != 2 { // a view has more
+		return errors.Join(err, rows.Err())
+	}
+	var name, text string
+	if err := rows.Scan(&name, &text); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text) {
+		if f, ok := parseForeignKey(line); ok {
+			if f.RefDB == "" {
+				f.RefDB = t.DB
+			}
+			t.ForeignKeys = append(t.ForeignKeys, f)
+		}
+	}
+	return rows.Err()
+}
+
+// parseForeignKey reads one line as the server prints it:
+//
+//	CONSTRAINT `f` FOREIGN KEY (`a`, `b`) REFERENCES `db`.`t` (`x`, `y`) ON DELETE CASCADE ON UPDATE SET NULL
+func parseForeignKey(line string) (f ForeignKey, ok bool) {
+	rest := strings.TrimRight(strings.TrimSpace(line), ",")
+	if rest, ok = strings.CutPrefix(rest, "CONSTRAINT "); !ok {
+		return f, false
+	}
+	if f.Name, rest, ok = quoted(rest); !ok {
+		return f, false
+	}
+	if rest, ok = strings.CutPrefix(rest, " FOREIGN KEY ("); !ok {
+		return f, false
+	}
+	if f.Columns, rest, ok = quotedList(rest); !ok {
+		return f, false
+	}
+	if rest, ok = strings.CutPrefix(rest, " REFERENCES "); !ok {
+		return f, false
+	}
+	if f.RefTable, rest, ok = quoted(rest); !ok {
+		return f, false
+	}
+	if after, qualified := strings.CutPrefix(rest, "."); qualified {
+		f.RefDB = f.RefTable
+		if f.RefTable, rest, ok = quoted(after); !ok {
+			return f, false
+		}
+	}
+	if rest, ok = strings.CutPrefix(rest, " ("); !ok {
+		return f, false
+	}
+	if f.RefColumns, rest, ok = quotedList(rest); !ok {
+		return f, false
+	}
+	f.OnDelete, f.OnUpdate = action(rest, " ON DELETE "), action(rest, " ON UPDATE ")
+	return f, true
+}
+
+// action reads what follows a keyword; the server leaves out its default.
+func action(s, keyword string) string {
+	if _, after, ok := strings.Cut(s, keyword); ok {
+		for _, a := range []string{"CASCADE", "SET NULL", "SET DEFAULT", "NO ACTION"} {
+			if strings.HasPrefix(after, a) {
+				return a
+			}
+		}
+	}
+	return "RESTRICT"
+}
+
+func quotedList(s string) (names []string, rest string, ok bool) {
+	for {
+		var name string
+		if name, s, ok = quoted(s); !ok {
+			return nil, s, false
+		}
+		names = append(names, name)
+		if rest, end := strings.CutPrefix(s, ")"); end {
+			return names, rest, true
+		}
+		s = strings.TrimPrefix(s, ", ")
+	}
+}
+
+// quoted reads a name in backticks, or in double quotes as under ANSI_QUOTES.
+func quoted(s string) (name, rest string, ok bool) {
+	if s == "" || s[0] != '`' && s[0] != '"' {
+		return "", s, false
+	}
+	q := s[:1]
+	var b strings.Builder
+	for s = s[1:]; ; s = s[1:] {
+		part, after, found := strings.Cut(s, q)
+		if !found {
+			return "", s, false
+		}
+		b.WriteString(part)
+		if s = after; !strings.HasPrefix(s, q) {
+			return b.String(), s, true
+		}
+		b.WriteString(q)
+	}
 }
