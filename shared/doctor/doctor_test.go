@@ -96,7 +96,6 @@ type illness struct {
 	provoke  func(p *patient)
 	what     string           // in the finding
 	heal     func(p *patient) // where the repair is no SQL
-	after    func(p *patient) // puts the server back where the repair leaves a trace
 }
 
 func statements(s ...string) func(*patient) { return func(p *patient) { p.exec(s...) } }

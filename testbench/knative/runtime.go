@@ -139,7 +139,7 @@ func (r *Runtime) sasl(s *SASL) (c kafkaconn.SASL, err error) {
 		}
 		v, ok := r.manifests.Secrets[f.ref.SecretKeyRef.Name][f.ref.SecretKeyRef.Key]
 		if !ok {
-			return c, fmt.Errorf("Secret %s has no key %s", f.ref.SecretKeyRef.Name, f.ref.SecretKeyRef.Key)
+			return c, fmt.Errorf("secret %s has no key %s", f.ref.SecretKeyRef.Name, f.ref.SecretKeyRef.Key)
 		}
 		*f.dst = v
 	}
