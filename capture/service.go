@@ -142,9 +142,14 @@ func (s *Service) status() any {
 	return out
 }
 
+// etcdTimeout is below the time that a check has, so that the answer says more than that there was none.
+const etcdTimeout = serve.CheckTimeout * 3 / 4
+
 func (s *Service) etcdAnswers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
+	defer cancel()
 	if _, err := s.etcd.Get(ctx, "/tandem/", clientv3.WithCountOnly()); err != nil {
-		return fmt.Errorf("etcd does not answer: without it no stream can lead: %w", err)
+		return fmt.Errorf("etcd at %v does not answer: without it no stream can lead: %w", s.etcd.Endpoints(), err)
 	}
 	return nil
 }

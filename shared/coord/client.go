@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -39,6 +41,12 @@ func (c Config) Validate() error {
 	var errs []error
 	if len(c.Endpoints) == 0 {
 		errs = append(errs, &config.Error{Key: "endpoints", Problem: "is empty", Remedy: "name at least one host:port"})
+	}
+	for _, e := range c.Endpoints {
+		addr := strings.TrimPrefix(strings.TrimPrefix(e, "http://"), "https://")
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+			errs = append(errs, &config.Error{Key: "endpoints", Problem: fmt.Sprintf("%q is not host:port", e), Remedy: "write it as etcd-0.example.com:2379"})
+		}
 	}
 	if (c.User == "") != (c.Password == "") {
 		errs = append(errs, &config.Error{Key: "user", Problem: "goes together with password", Remedy: "set both or neither"})

@@ -307,6 +307,7 @@ func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	for want, c := range map[string]coord.Config{
 		"endpoints":    {},
+		"host:port":    {Endpoints: []string{"127.0.0.1:2379", "nowhere"}},
 		"password":     {Endpoints: []string{"a:1"}, User: "u"},
 		"dial-timeout": {Endpoints: []string{"a:1"}, DialTimeout: -1},
 	} {
