@@ -335,11 +335,11 @@ func (w *world) print(t *testing.T, side int, what, query string) {
 }
 
 // lines reads one column.
-func (w *world) lines(t *testing.T, side int, query string) (lines []string) {
+func (w *world) lines(t *testing.T, side int, query string, args ...any) (lines []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), sqlLimit)
 	defer cancel()
-	rows, err := w.Sides[side].SQL.Admin("").QueryContext(ctx, query)
+	rows, err := w.Sides[side].SQL.Admin("").QueryContext(ctx, query, args...)
 	if err != nil {
 		t.Fatalf("%.200s: %v", query, err)
 	}
