@@ -51,6 +51,7 @@ type Options struct {
 
 	SQLFlags        []string // more flags of the database servers
 	MaxMessageBytes int      // of the brokers; default: Kafka's
+	Partitions      int      // of the topics; default 8
 
 	Dir      string       // for data and logs; default: a new temporary directory
 	Log      *slog.Logger // default: none
@@ -74,7 +75,7 @@ type Cluster struct {
 }
 
 const (
-	partitions = 8 // as triggers/README.md has it, and at least spec.consumers
+	partitions = 8 // as triggers/README.md has it
 	readyLimit = 60 * time.Second
 	stopLimit  = 20 * time.Second
 )
@@ -83,6 +84,7 @@ func (o *Options) check() error {
 	o.Flavor = cmp.Or(o.Flavor, sqldb.MySQL)
 	o.Second = cmp.Or(o.Second, o.Flavor)
 	o.Broker = cmp.Or(o.Broker, servers.Embedded)
+	o.Partitions = cmp.Or(o.Partitions, partitions)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -160,7 +162,7 @@ func (c *Cluster) each(ctx context.Context, f func(context.Context, *Side) error
 func (c *Cluster) startServers(ctx context.Context) error {
 	topics := map[string]int{}
 	for _, name := range Names {
-		topics[event.Topic(name)] = partitions
+		topics[event.Topic(name)] = c.o.Partitions
 		topics[event.DeadLetterTopic(name)] = 1
 	}
 	flavors := [2]sqldb.Flavor{c.o.Flavor, c.o.Second}

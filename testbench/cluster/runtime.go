@@ -25,18 +25,19 @@ type target struct {
 		Brokers    []string          `yaml:"brokers"`
 		AddressMap map[string]string `yaml:"address-map,omitempty"`
 	} `yaml:"kafka"`
+	Partitions int `yaml:"partitions"`
 }
 
-func targetAt(dc string, c kafkaconn.Config) (t target) {
-	t.DC, t.Kafka.Brokers, t.Kafka.AddressMap = dc, c.Brokers, c.AddressMap
+func (o *Options) target(dc string, c kafkaconn.Config) (t target) {
+	t.DC, t.Kafka.Brokers, t.Kafka.AddressMap, t.Partitions = dc, c.Brokers, c.AddressMap, o.Partitions
 	return t
 }
 
-// startRuntime runs the overlay of a side. What differs from the deployed
+// startRuntime runs the overlay of a side under the settings of platform/. What differs from the deployed
 // overlay is the ConfigMap "datacenter", as it does between any two clusters,
 // the accounts' names, and where logs go.
 func (c *Cluster) startRuntime(ctx context.Context, s *Side) error {
-	targets, err := yaml.Marshal([]target{targetAt(s.Name, s.Kafka.Config()), targetAt(s.Peer.Name, s.Route.Kafka())})
+	targets, err := yaml.Marshal([]target{c.o.target(s.Name, s.Kafka.Config()), c.o.target(s.Peer.Name, s.Route.Kafka())})
 	if err != nil {
 		return err
 	}
@@ -52,6 +53,10 @@ func (c *Cluster) startRuntime(ctx context.Context, s *Side) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.Name, err)
 	}
+	platform, err := knative.Build(c.o.Triggers, "platform", knative.Overrides{})
+	if err != nil {
+		return err
+	}
 	env := map[string]map[string]string{
 		"capture": {"TANDEM_MYSQL_USER": servers.Capture},
 		// The dispatcher has stopped before apply is told to: no sender to wait for.
@@ -65,7 +70,8 @@ func (c *Cluster) startRuntime(ctx context.Context, s *Side) error {
 	}
 	s.Runtime, err = knative.New(manifests, knative.Options{
 		Dir: filepath.Join(s.Dir, "run"), Log: c.o.Log.With("dc", s.Name), Binary: knative.BinDir(c.o.Bin),
-		Instances: c.o.Instances, Env: env, Kafka: s.Kafka.Config(), ReadyTimeout: readyLimit, Grace: stopLimit / 2,
+		Instances: c.o.Instances, Env: env, Kafka: s.Kafka.Config(), DataPlane: platform.DataPlane,
+		ReadyTimeout: readyLimit, Grace: stopLimit / 2,
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.Name, err)

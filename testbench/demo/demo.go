@@ -84,17 +84,16 @@ func (c *Command) Run() error {
 		<-ctx.Done()
 		stop() // the next signal has its usual effect
 	}()
-	return c.Execute(ctx)
+	return errors.Join(c.Execute(ctx), servers.RemoveScratch())
 }
 
 // Execute is Run under a context of the caller's.
-func (c *Command) Execute(ctx context.Context) (err error) {
+func (c *Command) Execute(ctx context.Context) error {
 	out := c.Out
 	if out == nil {
 		out = os.Stdout
 	}
 	d := &demo{Command: c, screen: newScreen(out, c.Plain), began: time.Now()}
-	defer func() { err = errors.Join(err, servers.RemoveScratch()) }()
 	if err := d.play(ctx); err != nil {
 		if ctx.Err() != nil {
 			return errors.New("interrupted; everything is torn down")

@@ -64,8 +64,8 @@ type Stats struct {
 	ByKind     [kindCount]uint64 // as Kinds names them
 }
 
-// New returns a load over db, whose default database holds the shop. db should
-// allow as many connections as there are workers.
+// New returns a load over db, whose default database holds the shop. If db allows
+// fewer connections than there are workers, these wait for each other.
 func New(cfg Config, db *sql.DB, log *slog.Logger) (*Load, error) {
 	cfg.Catalog = cfg.Catalog.withDefaults()
 	cfg.Rate = cmp.Or(cfg.Rate, 100)
@@ -167,6 +167,9 @@ func (l *Load) fill(ctx context.Context, n uint64, due time.Time) {
 }
 
 func (l *Load) transact(ctx context.Context, run func(*txn) error) (statements int, err error) {
+	if err := l.stmts.ready(ctx); err != nil {
+		return 0, err
+	}
 	tx, err := l.db.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, err

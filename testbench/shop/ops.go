@@ -59,12 +59,11 @@ func (l *Load) addToCart(r *rand.Rand) func(*txn) error {
 	user, product, quantity, cost := l.user(r), l.product(r), 1+r.IntN(3), price(r)
 	channel := []string{"web", "app", "mini"}[r.IntN(3)]
 	return func(t *txn) error {
-		err := t.exec("INSERT INTO carts (user_id,items,channel) VALUES (?,1,?) ON DUPLICATE KEY UPDATE items=items+1, channel=VALUES(channel)", user, channel)
+		err := t.exec(sqlCart, user, channel)
 		if err != nil {
 			return err
 		}
-		return t.exec("INSERT INTO cart_items (user_id,product_id,quantity,price) VALUES (?,?,?,?) "+
-			"ON DUPLICATE KEY UPDATE quantity=LEAST(quantity+VALUES(quantity),999), price=VALUES(price)", user, product, quantity, cost)
+		return t.exec(sqlCartItem, user, product, quantity, cost)
 	}
 }
 
@@ -101,7 +100,7 @@ func (l *Load) placeOrder(r *rand.Rand) func(*txn) error {
 		for _, x := range lines {
 			total += int64(x.quantity) * x.cents
 		}
-		if err := t.exec("INSERT INTO orders (id,user_id,total,address,note,placed_at) VALUES (?,?,?,?,?,UTC_TIMESTAMP(6))",
+		if err := t.exec(sqlOrder,
 			id, user, money(total), address, nil); err != nil {
 			return err
 		}
@@ -112,10 +111,10 @@ func (l *Load) placeOrder(r *rand.Rand) func(*txn) error {
 			return err
 		}
 		if fromCart {
-			if err := t.exec("DELETE FROM cart_items WHERE user_id=?", user); err != nil {
+			if err := t.exec(sqlClearItems, user); err != nil {
 				return err
 			}
-			if err := t.exec("UPDATE carts SET items=0 WHERE user_id=?", user); err != nil {
+			if err := t.exec(sqlClearCart, user); err != nil {
 				return err
 			}
 		}
@@ -124,9 +123,9 @@ func (l *Load) placeOrder(r *rand.Rand) func(*txn) error {
 	}
 }
 
-// cart reads at most five lines, by product, and locks them.
+// cart reads at most maxLines lines, by product, and locks them.
 func (t *txn) cart(user int64) ([]line, error) {
-	rows, err := t.query("SELECT product_id,quantity,price FROM cart_items WHERE user_id=? ORDER BY product_id LIMIT 5 FOR UPDATE", user)
+	rows, err := t.query(sqlReadCart, user)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +150,7 @@ func (t *txn) insertLines(order int64, lines []line) error {
 	for i, x := range lines {
 		args = append(args, order, i+1, x.product, x.quantity, money(x.cents))
 	}
-	return t.exec("INSERT INTO order_items (order_id,line,product_id,quantity,price) VALUES "+rows(len(lines), 5), args...)
+	return t.exec(sqlLines(len(lines)), args...)
 }
 
 // takeStock decrements all products in one statement. Stock may fall below zero:
@@ -162,8 +161,7 @@ func (t *txn) takeStock(lines []line) error {
 		args = append(args, x.product, x.quantity)
 		products = append(products, x.product)
 	}
-	return t.exec("UPDATE inventory SET available=available-CASE product_id"+strings.Repeat(" WHEN ? THEN ?", len(lines))+
-		" END WHERE product_id IN "+rows(1, len(lines)), append(args, products...)...)
+	return t.exec(sqlTakeStock(len(lines)), append(args, products...)...)
 }
 
 func (l *Load) pay(r *rand.Rand) func(*txn) error {
@@ -178,12 +176,12 @@ func (l *Load) pay(r *rand.Rand) func(*txn) error {
 		if err != nil {
 			return err
 		}
-		if err := t.exec("INSERT INTO payments (id,order_id,method,amount,reference,paid_at) VALUES (?,?,?,?,?,UTC_TIMESTAMP(6))",
+		if err := t.exec(sqlPayment,
 			id, o.id, method, money(o.cents), reference); err != nil {
 			return err
 		}
 		t.onCommit(func() { l.push(&l.unshipped, o) })
-		return t.exec("UPDATE orders SET status='paid' WHERE id=?", o.id)
+		return t.exec(sqlPaid, o.id)
 	}
 }
 
@@ -194,7 +192,7 @@ func (l *Load) ship(r *rand.Rand) func(*txn) error {
 	}
 	note := fmt.Sprintf("SF%012d", r.IntN(1e12))
 	return func(t *txn) error {
-		return t.exec("UPDATE orders SET status='shipped', note=? WHERE id=?", note, o.id)
+		return t.exec(sqlShipped, note, o.id)
 	}
 }
 
@@ -205,14 +203,14 @@ func (l *Load) changeProduct(r *rand.Rand) func(*txn) error {
 func (l *Load) change(r *rand.Rand, product int64) func(*txn) error {
 	cost, name, attr := price(r), productName(r, r.IntN(1000)), attributes(r)
 	return func(t *txn) error {
-		return t.exec("UPDATE products SET price=?, name=?, attributes=? WHERE id=?", cost, name, attr, product)
+		return t.exec(sqlProduct, cost, name, attr, product)
 	}
 }
 
 func (l *Load) restock(r *rand.Rand) func(*txn) error {
 	product, n := l.product(r), 10+r.IntN(500)
 	return func(t *txn) error {
-		return t.exec("UPDATE inventory SET available=available+?, reserved=? WHERE product_id=?", n, n%10, product)
+		return t.exec(sqlRestock, n, n%10, product)
 	}
 }
 

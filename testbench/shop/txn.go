@@ -17,22 +17,14 @@ type txn struct {
 }
 
 func (t *txn) exec(query string, args ...any) error {
-	s, err := t.stmts.get(t.ctx, query)
-	if err != nil {
-		return err
-	}
 	t.statements++
-	_, err = t.tx.StmtContext(t.ctx, s).ExecContext(t.ctx, args...)
+	_, err := t.tx.StmtContext(t.ctx, t.stmts.get(query)).ExecContext(t.ctx, args...)
 	return err
 }
 
 func (t *txn) query(query string, args ...any) (*sql.Rows, error) {
-	s, err := t.stmts.get(t.ctx, query)
-	if err != nil {
-		return nil, err
-	}
 	t.statements++
-	return t.tx.StmtContext(t.ctx, s).QueryContext(t.ctx, args...)
+	return t.tx.StmtContext(t.ctx, t.stmts.get(query)).QueryContext(t.ctx, args...)
 }
 
 func (t *txn) onCommit(f func()) { t.committed = append(t.committed, f) }
@@ -41,32 +33,54 @@ func (t *txn) onCommit(f func()) { t.committed = append(t.committed, f) }
 type statements struct {
 	db *sql.DB
 
-	mu sync.Mutex
-	m  map[string]*sql.Stmt
+	mu sync.RWMutex
+	m  map[string]*sql.Stmt // all queries, or nil
 }
 
-func (s *statements) get(ctx context.Context, query string) (*sql.Stmt, error) {
+// ready prepares all queries unless that is done. It takes a connection of its
+// own, so it is called while none is held: a pool whose every connection is in a
+// transaction would wait for itself.
+func (s *statements) ready(ctx context.Context) error {
+	s.mu.RLock()
+	done := s.m != nil
+	s.mu.RUnlock()
+	if done {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st := s.m[query]; st != nil {
-		return st, nil
+	if s.m != nil {
+		return nil
 	}
-	st, err := s.db.PrepareContext(ctx, query)
-	if err != nil {
-		return nil, err
+	m := make(map[string]*sql.Stmt)
+	for _, q := range queries() {
+		st, err := s.db.PrepareContext(ctx, q)
+		if err != nil {
+			closeAll(m)
+			return err
+		}
+		m[q] = st
 	}
-	if s.m == nil {
-		s.m = make(map[string]*sql.Stmt)
-	}
-	s.m[query] = st
-	return st, nil
+	s.m = m
+	return nil
+}
+
+// get returns a statement of queries; ready has been called.
+func (s *statements) get(query string) *sql.Stmt {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.m[query]
 }
 
 func (s *statements) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, st := range s.m {
+	closeAll(s.m)
+	s.m = nil
+}
+
+func closeAll(m map[string]*sql.Stmt) {
+	for _, st := range m {
 		_ = st.Close() // the pool outlives the load; nothing to do about a failed close
 	}
-	s.m = nil
 }
