@@ -73,19 +73,14 @@ func newAssembler(from Position, set gtidSet) *assembler {
 
 // event takes one event: its header and all its bytes. Whole transactions are
 // appended to out. After an error the assembler cannot go on.
-func (a *assembler) event(h *replication.EventHeader, raw []byte) (err error) {
-	defer func() {
-		if r := recover(); r != nil { // go-mysql's decoders index without looking
-			err = a.stop(h, fmt.Errorf("%s cannot be decoded: %v", h.EventType, r))
-		}
-	}()
+func (a *assembler) event(h *replication.EventHeader, raw []byte) error {
 	if len(raw) < replication.EventHeaderSize {
 		return a.stop(h, errShort)
 	}
 	body := raw[replication.EventHeaderSize:]
 	if h.EventType == replication.FORMAT_DESCRIPTION_EVENT {
 		f := &replication.FormatDescriptionEvent{}
-		if err := f.Decode(body); err != nil {
+		if err := decode(f, body); err != nil {
 			return a.stop(h, err)
 		}
 		a.checksum = f.ChecksumAlgorithm == replication.BINLOG_CHECKSUM_ALG_CRC32
@@ -98,6 +93,16 @@ func (a *assembler) event(h *replication.EventHeader, raw []byte) (err error) {
 		body = body[:len(body)-replication.BinlogChecksumLength]
 	}
 	return a.dispatch(h, body)
+}
+
+// decode lets go-mysql decode an event; its decoders index without looking.
+func decode(e replication.Event, body []byte) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%T cannot be decoded: %v", e, r)
+		}
+	}()
+	return e.Decode(body)
 }
 
 // stop makes an error that names the place. Errors of the catalog pass by themselves.

@@ -1,9 +1,6 @@
 package binlog
 
-import (
-	"encoding/binary"
-	"errors"
-)
+import "errors"
 
 var errShort = errors.New("the event is shorter than what it announces")
 
@@ -14,10 +11,18 @@ type cursor struct {
 	err error
 }
 
+// fail ends reading: nothing is left, so that loops end too.
+func (c *cursor) fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+	c.b = nil
+}
+
 // take returns the next n bytes, or nil.
 func (c *cursor) take(n int) []byte {
 	if c.err != nil || n < 0 || n > len(c.b) {
-		c.err = errShort
+		c.fail(errShort)
 		return nil
 	}
 	b := c.b[:n:n]
@@ -47,7 +52,7 @@ func (c *cursor) byte() byte { return byte(c.little(1)) }
 func (c *cursor) packed() uint64 {
 	switch first := c.byte(); first {
 	case 0xfb, 0xff:
-		c.err = errShort
+		c.fail(errShort)
 		return 0
 	case 0xfc:
 		return c.little(2)
@@ -65,7 +70,7 @@ func (c *cursor) packed() uint64 {
 func (c *cursor) count() int {
 	n := c.packed()
 	if n > uint64(len(c.b))*8 {
-		c.err = errShort
+		c.fail(errShort)
 		return 0
 	}
 	return int(n)
@@ -75,7 +80,7 @@ func (c *cursor) count() int {
 func (c *cursor) lenBytes() []byte {
 	n := c.packed()
 	if n > uint64(len(c.b)) {
-		c.err = errShort
+		c.fail(errShort)
 		return nil
 	}
 	return c.take(int(n))
@@ -99,6 +104,3 @@ func (b bitmap) ones(n int) (count int) {
 	}
 	return count
 }
-
-func float32bits(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
-func float64bits(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }

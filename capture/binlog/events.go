@@ -19,11 +19,11 @@ func (a *assembler) mysqlGTID(h *replication.EventHeader, body []byte) error {
 	e := &replication.GTIDEvent{}
 	if h.EventType == replication.GTID_TAGGED_LOG_EVENT {
 		tagged := &replication.GtidTaggedLogEvent{}
-		if err := tagged.Decode(body); err != nil {
+		if err := decode(tagged, body); err != nil {
 			return err
 		}
 		e = &tagged.GTIDEvent
-	} else if err := e.Decode(body); err != nil {
+	} else if err := decode(e, body); err != nil {
 		return err
 	}
 	g := &group{commitUS: e.OriginalCommitTimestamp, server: a.server}
@@ -40,7 +40,7 @@ func (a *assembler) mysqlGTID(h *replication.EventHeader, body []byte) error {
 
 func (a *assembler) mariadbGTID(h *replication.EventHeader, body []byte) error {
 	e := &replication.MariadbGTIDEvent{}
-	if err := e.Decode(body); err != nil {
+	if err := decode(e, body); err != nil {
 		return err
 	}
 	g := &group{started: !e.IsStandalone()}
@@ -53,7 +53,7 @@ func (a *assembler) mariadbGTID(h *replication.EventHeader, body []byte) error {
 // binlog moves the position: the server invents others.
 func (a *assembler) rotate(h *replication.EventHeader, body []byte) error {
 	e := &replication.RotateEvent{}
-	if err := e.Decode(body); err != nil {
+	if err := decode(e, body); err != nil {
 		return err
 	}
 	a.file = string(e.NextLogName)
@@ -73,23 +73,9 @@ func (a *assembler) previousGTIDs(h *replication.EventHeader, body []byte) {
 	if a.set != nil || a.txn != nil || len(a.prepared) > 0 || h.Flags&replication.LOG_EVENT_ARTIFICIAL_F != 0 || h.LogPos == 0 {
 		return
 	}
-	var text string
+	text := previousMariaDB(body)
 	if h.EventType == replication.PREVIOUS_GTIDS_EVENT {
-		e := &replication.PreviousGTIDsEvent{}
-		if e.Decode(body) != nil {
-			return
-		}
-		text = e.GTIDSets
-	} else {
-		e := &replication.MariadbGTIDListEvent{}
-		if e.Decode(body) != nil {
-			return
-		}
-		set := mariadbSet{}
-		for _, g := range e.GTIDs { // the newest of a domain stands last
-			set.add(gtid{domain: g.DomainID, server: g.ServerID, number: g.SequenceNumber})
-		}
-		text = set.String()
+		text = previousMySQL(body)
 	}
 	if text == "" {
 		return
@@ -262,7 +248,7 @@ func (a *assembler) payload(h *replication.EventHeader, body []byte) error {
 // query takes a statement.
 func (a *assembler) query(h *replication.EventHeader, body []byte) error {
 	e := &replication.QueryEvent{}
-	if err := e.Decode(body); err != nil {
+	if err := decode(e, body); err != nil {
 		return err
 	}
 	sql := e.Query

@@ -112,3 +112,43 @@ func parseMariadbGTID(s string) (g gtid, err error) {
 	}
 	return gtid{domain: uint32(n[0]), server: uint32(n[1]), number: n[2]}, nil
 }
+
+// previousMySQL reads a PREVIOUS_GTIDS event: the number of servers, then for
+// each its id and the intervals [start, stop). It is "" for an event that is damaged or
+// has tags.
+func previousMySQL(body []byte) string {
+	c := &cursor{b: body}
+	var parts []string
+	for range c.little(8) {
+		sid, err := uuid.FromBytes(c.take(16))
+		if err != nil {
+			return ""
+		}
+		part := sid.String()
+		for range c.little(8) {
+			start, stop := c.little(8), c.little(8)
+			if c.err != nil || start >= stop {
+				return ""
+			}
+			part += fmt.Sprintf(":%d-%d", start, stop-1)
+		}
+		parts = append(parts, part)
+	}
+	if c.err != nil {
+		return ""
+	}
+	return strings.Join(parts, ",")
+}
+
+// previousMariaDB reads a GTID_LIST event. The newest of a domain stands last.
+func previousMariaDB(body []byte) string {
+	c := &cursor{b: body}
+	set := mariadbSet{}
+	for range c.little(4) & (1<<28 - 1) { // flags above
+		set.add(gtid{domain: uint32(c.little(4)), server: uint32(c.little(4)), number: c.little(8)})
+		if c.err != nil {
+			return ""
+		}
+	}
+	return set.String()
+}

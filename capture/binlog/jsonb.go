@@ -99,7 +99,7 @@ func (c *cursor) jsonLength() int {
 			return n
 		}
 	}
-	c.err = errJSON
+	c.fail(errJSON)
 	return 0
 }
 
@@ -113,7 +113,7 @@ func appendJSONContainer(b []byte, typ byte, doc []byte, depth int) ([]byte, err
 	}
 	head := &cursor{b: doc}
 	count, size := head.little(width), head.little(width)
-	if head.err != nil || size > uint64(len(doc)) || count > size {
+	if head.err != nil || size > uint64(len(doc)) || size < uint64(2*width) || count > size {
 		return nil, errJSON
 	}
 	doc = doc[:size]

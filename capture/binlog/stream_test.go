@@ -132,7 +132,8 @@ func TestResumeBehindEveryTransaction(t *testing.T) {
 				}
 				for j, g := range got {
 					w := want[i+1+j]
-					if !reflect.DeepEqual(g.Payload, w.Payload) || from.GTIDSet != "" && g.End != w.End {
+					// Behind a position without GTIDs they are known from the next file on.
+					if !reflect.DeepEqual(g.Payload, w.Payload) || g.End.GTIDSet != "" && g.End != w.End || g.End.GTIDSet == "" && (from.GTIDSet != "" || g.End.File != from.File) {
 						t.Fatalf("transaction %d behind %v is\n%s at %v, want\n%s at %v", j, from, print(&g.Payload), g.End, print(&w.Payload), w.End)
 					}
 				}

@@ -66,7 +66,7 @@ func data(b []byte) event.Value {
 // blob reads bytes after a length that takes size bytes.
 func (c *cursor) blob(size uint16) []byte {
 	if size < 1 || size > 4 {
-		c.err = fmt.Errorf("length of %d bytes is none that a server writes", size)
+		c.fail(fmt.Errorf("length of %d bytes is none that a server writes", size))
 		return nil
 	}
 	return c.take(int(c.little(int(size))))
