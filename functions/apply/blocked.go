@@ -17,6 +17,10 @@ type blocked struct {
 	mu    sync.RWMutex
 	index map[uint64][]blockedKey // by Key.Index
 	size  int
+
+	loading sync.Mutex   // one load at a time
+	fresh   bool         // a load is under way
+	during  []blockedKey // added since it began: its query may not have seen them
 }
 
 type blockedKey struct {
@@ -37,8 +41,16 @@ func (b *blocked) add(letter uint64, keys []writeset.Key) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, k := range keys {
-		b.index[k.Index] = append(b.index[k.Index], blockedKey{k, letter})
-		b.size++
+		b.insert(blockedKey{k, letter})
+	}
+}
+
+// insert needs b.mu.
+func (b *blocked) insert(k blockedKey) {
+	b.index[k.key.Index] = append(b.index[k.key.Index], k)
+	b.size++
+	if b.fresh {
+		b.during = append(b.during, k)
 	}
 }
 
@@ -58,12 +70,42 @@ func (b *blocked) find(keys []writeset.Key) (letters []uint64) {
 	return letters
 }
 
-// load replaces the copy.
+// load replaces the copy; what is added meanwhile stays.
 func (b *blocked) load(ctx context.Context, db *sql.DB) error {
+	b.loading.Lock()
+	defer b.loading.Unlock()
+	b.begin()
+	read, err := b.read(ctx, db)
+	b.end(read)
+	return err
+}
+
+func (b *blocked) begin() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fresh, b.during = true, nil
+}
+
+// end takes over what was read; nil: nothing was.
+func (b *blocked) end(read *blocked) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	during := b.during
+	b.fresh, b.during = false, nil
+	if read == nil {
+		return
+	}
+	b.index, b.size = read.index, read.size
+	for _, k := range during {
+		b.insert(k)
+	}
+}
+
+func (b *blocked) read(ctx context.Context, db *sql.DB) (*blocked, error) {
 	rows, err := db.QueryContext(ctx, `SELECT k.index_hash, k.key_hash, k.wild, k.mode, k.dead_letter_id
 FROM tandem.dead_letter d JOIN tandem.dead_letter_key k ON k.dead_letter_id = d.id WHERE d.state = 'open' ORDER BY d.id`)
 	if err != nil {
-		return fmt.Errorf("read keys of open dead letters: %w", err)
+		return nil, fmt.Errorf("read keys of open dead letters: %w", err)
 	}
 	defer rows.Close()
 	fresh := newBlocked()
@@ -71,17 +113,14 @@ FROM tandem.dead_letter d JOIN tandem.dead_letter_key k ON k.dead_letter_id = d.
 		var k writeset.Key
 		var letter uint64
 		if err := rows.Scan(&k.Index, &k.Hash, &k.Wild, &k.Mode, &letter); err != nil {
-			return fmt.Errorf("read keys of open dead letters: %w", err)
+			return nil, fmt.Errorf("read keys of open dead letters: %w", err)
 		}
 		fresh.add(letter, []writeset.Key{k})
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read keys of open dead letters: %w", err)
+		return nil, fmt.Errorf("read keys of open dead letters: %w", err)
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.index, b.size = fresh.index, fresh.size
-	return nil
+	return fresh, nil
 }
 
 // keys are those that a transaction touches here. A table that is not known gives
