@@ -266,3 +266,24 @@ func TestChangedShapeIsABarrier(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func BenchmarkTransactionOfTenRows(b *testing.B) {
+	var events []any
+	events = append(events, replication.GTID_EVENT, gtidBody(1), replication.QUERY_EVENT, queryBody("d", "BEGIN"), replication.TABLE_MAP_EVENT, simpleMap)
+	for i := range byte(10) {
+		events = append(events, replication.WRITE_ROWS_EVENTv2, insertOf(i))
+	}
+	data := script(append(events, replication.XID_EVENT, make([]byte, 8))...)
+	a := testAssembler(sqldb.MySQL)
+	var err error
+	if a.set, err = parseGTIDSet(sqldb.MySQL, "aaaaaaaa-0000-0000-0000-000000000001:1-30000,bbbbbbbb-0000-0000-0000-000000000002:1-7"); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := play(a, data); err != nil {
+			b.Fatal(err)
+		}
+		a.out = a.out[:0]
+	}
+}
