@@ -69,7 +69,7 @@ func (c *Cluster) awaitStreams(ctx context.Context) error {
 }
 
 // Drain returns when everything that was committed before the call is applied
-// at the other side, in both directions. Nothing may be written meanwhile, or it
+// at the other side, in both directions, and nothing is left in store there. Nothing may be written meanwhile, or it
 // may wait for that too. It waits for conditions, as long as ctx lasts; the error
 // says what was still missing.
 func (c *Cluster) Drain(ctx context.Context) error {
@@ -115,6 +115,13 @@ func (s *Side) drain(ctx context.Context) error {
 		}
 		if state.Epoch != stream.Epoch || state.Low < stream.Sequence {
 			return fmt.Errorf("%d of epoch %d is given out, %d of epoch %d applied, %d more above it", stream.Sequence, stream.Epoch, state.Low, state.Epoch, len(state.Done))
+		}
+		var stored int64
+		if err := there.QueryRowContext(ctx, "SELECT COUNT(*) FROM tandem.pending WHERE origin=?", s.Name).Scan(&stored); err != nil {
+			return err
+		}
+		if stored > 0 {
+			return fmt.Errorf("everything is applied, and %d events are still in tandem.pending", stored)
 		}
 		return nil
 	})
