@@ -82,8 +82,8 @@ func TestConflicts(t *testing.T) {
 		w.drain(t)
 		s.report(t, w)
 		after := w.losses(t)
-		if after.DeadLetters != before.DeadLetters || after.Pending != 0 {
-			t.Errorf("dead letters and pending events: %+v, before %+v", after, before)
+		if after.DeadLetters != before.DeadLetters {
+			t.Errorf("dead letters went from %d to %d", before.DeadLetters, after.DeadLetters)
 			for side := range w.Sides {
 				w.letters(t, side)
 			}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/tandem-dc/tandem/shared/sqldb"
 	"github.com/tandem-dc/tandem/testbench/servers"
 	"github.com/tandem-dc/tandem/testbench/types"
@@ -44,14 +46,7 @@ func testTypes(t *testing.T, w *world) {
 			cases = append(cases, &typed{Case: c})
 		}
 	}
-	for _, c := range cases {
-		for writer := range w.Sides {
-			c.tables[writer] = fmt.Sprintf("t%d_%s_%d", writer, c.Name, named.Add(1))
-			for side := range w.Sides {
-				w.hush(t, side, strings.Replace(c.CreateTable(c.tables[writer]), "CREATE TABLE ", "CREATE TABLE "+tables+".", 1))
-			}
-		}
-	}
+	w.makeTables(t, cases)
 	w.drain(t)
 	before := w.losses(t)
 	for _, step := range []struct {
@@ -64,7 +59,7 @@ func testTypes(t *testing.T, w *world) {
 			for i := range rows {
 				all = append(all, fmt.Sprintf("UPDATE %s SET v=%s WHERE id=%d", sqldb.Quote(table), rows[(i+1)%len(rows)], i+1))
 			}
-			return all
+			return append(append([]string{"BEGIN"}, all...), "COMMIT")
 		}},
 		{"move", func(c *typed, table string) []string { // the key changes, v is in both images
 			return []string{fmt.Sprintf("UPDATE %s SET id=id+100 ORDER BY id DESC", sqldb.Quote(table))}
@@ -74,13 +69,19 @@ func testTypes(t *testing.T, w *world) {
 		}},
 	} {
 		t.Run(step.name, func(t *testing.T) {
+			var group errgroup.Group
+			group.SetLimit(8)
 			for _, c := range cases {
 				for writer := range w.Sides {
-					if err := w.as(t, writer, c.Session, step.statements(c, c.tables[writer])); err != nil {
-						t.Errorf("%s on %s: %v", c.Name, w.Sides[writer].Flavor, err)
-					}
+					group.Go(func() error {
+						if err := w.as(t, writer, c.Session, step.statements(c, c.tables[writer])); err != nil {
+							t.Errorf("%s on %s: %v", c.Name, w.Sides[writer].Flavor, err)
+						}
+						return nil
+					})
 				}
 			}
+			_ = group.Wait() // the errors are reported
 			w.drain(t)
 			for _, c := range cases {
 				for writer, s := range w.Sides {
@@ -106,6 +107,31 @@ func testTypes(t *testing.T, w *world) {
 		})
 	}
 	t.Logf("%d types", len(cases))
+}
+
+func (w *world) makeTables(t *testing.T, cases []*typed) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for _, c := range cases {
+		for writer := range w.Sides {
+			c.tables[writer] = fmt.Sprintf("t%d_%s_%d", writer, c.Name, named.Add(1))
+			create := strings.Replace(c.CreateTable(c.tables[writer]), "CREATE TABLE ", "CREATE TABLE "+tables+".", 1)
+			for side, s := range w.Sides {
+				group.Go(func() error {
+					if _, err := w.quiet[side].ExecContext(ctx, create); err != nil {
+						return fmt.Errorf("%s: %s: %w", s.Flavor, create, err)
+					}
+					return nil
+				})
+			}
+		}
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // as runs statements in a session set up as the case wants.
