@@ -12,7 +12,8 @@ import (
 	"github.com/tandem-dc/tandem/shared/sqldb"
 )
 
-// Config of one instance. Zero fields take the defaults that their tags name.
+// Config of one instance. Zero fields take the defaults that their tags name,
+// but Migrate and Enabled, whose zero is false.
 type Config struct {
 	DC       string           `key:"dc" help:"name of this datacenter"`
 	MySQL    sqldb.Config     `key:"mysql"`

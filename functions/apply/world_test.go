@@ -20,7 +20,6 @@ import (
 	"github.com/tandem-dc/tandem/shared/event"
 	"github.com/tandem-dc/tandem/shared/fnhost"
 	"github.com/tandem-dc/tandem/shared/ledger"
-	"github.com/tandem-dc/tandem/shared/sqldb"
 	"github.com/tandem-dc/tandem/testbench/servers"
 )
 
@@ -350,4 +349,6 @@ func remove(t *event.Table, before ...string) change {
 }
 func update(t *event.Table, before, after []event.Value) change { return change{t, before, after} }
 
-var _ = sqldb.MySQL
+func depsOf(t testing.TB) apply.Deps {
+	return apply.Deps{Log: slog.New(slog.NewTextHandler(testLog{t}, nil)), Registry: prometheus.NewRegistry()}
+}
