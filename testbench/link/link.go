@@ -108,8 +108,15 @@ func (l *Link) SetLatency(o Options) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
 	for _, stream := range streams {
-		if _, err := l.proxy.Toxics.UpdateToxicJson("latency-"+stream, latencyToxic(stream, o)); err != nil {
+		// Toxiproxy updates a toxic in place while connections read it: replace it instead.
+		err := l.proxy.Toxics.RemoveToxic(ctx, "latency-"+stream)
+		if err == nil {
+			_, err = l.proxy.Toxics.AddToxicJson(latencyToxic(stream, o))
+		}
+		if err != nil {
 			return fmt.Errorf("set the latency of the link to %s: %w", l.proxy.Upstream, err)
 		}
 	}

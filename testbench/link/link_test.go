@@ -126,6 +126,35 @@ func TestBothDirectionsAreDelayed(t *testing.T) {
 	check(0)
 }
 
+// Under the race detector: data is under way all the while.
+func TestLatencyChangesUnderTraffic(t *testing.T) {
+	u := startUpstream(t)
+	l := newLink(t, u, link.Options{})
+	c := dial(t, l)
+	done := make(chan error, 1)
+	go func() {
+		for i := range 20 {
+			if err := l.SetLatency(link.Options{Latency: time.Duration(i%3) * time.Millisecond}); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for changing := true; changing; {
+		ping(t, u, c)
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			changing = false
+		default:
+		}
+	}
+	ping(t, u, c)
+}
+
 func TestJitterSpreads(t *testing.T) {
 	u := startUpstream(t)
 	c := dial(t, newLink(t, u, link.Options{Latency: 30 * time.Millisecond, Jitter: 30 * time.Millisecond}))
