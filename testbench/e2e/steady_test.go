@@ -63,8 +63,10 @@ func TestSteady(t *testing.T) {
 		w.drain(t)
 		s.report(t, w)
 		for i := range w.Sides {
-			if n, want := float64(s.loads[i].Stats().Committed), 0.9*rate*seconds; n < want {
-				t.Errorf("%s: only %.0f transactions in %.0f s: the machine is too slow for %g per second", w.Sides[i].Name, n, seconds, rate)
+			n := float64(s.loads[i].Stats().Committed)
+			t.Logf("%s: %.0f transactions in %.0f s", w.Sides[i].Name, n, seconds)
+			if os.Getenv(steadyRateEnv) != "" && n < 0.95*rate*seconds { // a busy machine is no fault, unless a rate was asked for
+				t.Errorf("%s: the machine is too slow for %g per second", w.Sides[i].Name, rate)
 			}
 		}
 		w.clean(t, before)
