@@ -134,12 +134,15 @@ func (f *Function) await(ctx context.Context, j *job) error {
 		case <-bound.C:
 			f.mu.Lock()
 			waits, stored := j.entry.place == placeWaiting, j.stored
+			// What it waits for is in line here: storing it would only add to the work
+			// that the line is long with.
+			waits = waits && !j.order.complete(j.entry)
 			f.mu.Unlock()
 			if stored {
 				return nil
 			}
 			if !waits {
-				bound.Reset(f.cfg.Settings.Wait) // a worker has it, or will at once
+				bound.Reset(f.cfg.Settings.Wait) // a worker has it, or will
 				continue
 			}
 			if err := f.store(ctx, j); err != nil {

@@ -16,6 +16,7 @@ import (
 type order struct {
 	epoch   uint64
 	low     uint64
+	known   uint64 // every sequence up to it is applied or in entries; at least low
 	done    map[uint64]struct{}
 	entries map[uint64]*entry
 	ready   seqHeap  // may run, smallest sequence first
@@ -43,7 +44,7 @@ const (
 
 // newOrder starts from what the ledger says is applied.
 func newOrder(s ledger.State) *order {
-	o := &order{epoch: s.Epoch, low: s.Low, done: make(map[uint64]struct{}, len(s.Done)), entries: map[uint64]*entry{}}
+	o := &order{epoch: s.Epoch, low: s.Low, known: s.Low, done: make(map[uint64]struct{}, len(s.Done)), entries: map[uint64]*entry{}}
 	for _, seq := range s.Done {
 		o.done[seq] = struct{}{}
 	}
@@ -72,7 +73,26 @@ func (o *order) offer(seq, lastCommitted uint64, j *job) (e *entry, fresh bool) 
 	}
 	o.entries[seq] = e
 	o.put(e)
+	o.look()
 	return e, true
+}
+
+// complete reports whether all that e waits for has come: then it needs only
+// patience, and no event that would have to be delivered first.
+func (o *order) complete(e *entry) bool { return e.need <= o.known }
+
+// look moves known over what has come.
+func (o *order) look() {
+	o.known = max(o.known, o.low)
+	for {
+		next := o.known + 1
+		if _, here := o.entries[next]; !here {
+			if _, done := o.done[next]; !done {
+				return
+			}
+		}
+		o.known = next
+	}
 }
 
 // put places an entry that is in no heap.
@@ -154,7 +174,12 @@ func (o *order) giveBack(e *entry) {
 }
 
 // withdraw forgets an entry that is not applied; the sequence may be offered again.
-func (o *order) withdraw(e *entry) { o.remove(e) }
+func (o *order) withdraw(e *entry) {
+	if e.place != placeGone && e.seq > o.low {
+		o.known = min(o.known, e.seq-1)
+	}
+	o.remove(e)
+}
 
 func (o *order) remove(e *entry) {
 	switch e.place {
@@ -211,6 +236,7 @@ func (o *order) advance() (ready int) {
 		o.put(heap.Pop(&o.waiting).(*entry))
 		ready++
 	}
+	o.look()
 	return ready
 }
 

@@ -53,6 +53,41 @@ func TestNothingRunsFurtherAheadThanTheRing(t *testing.T) {
 	}
 }
 
+// Only a sequence that something missing keeps from running is not complete.
+func TestCompleteTellsPatienceFromAGap(t *testing.T) {
+	o := newOrder(applied(10, 13))
+	last, _ := o.offer(16, 15, nil)
+	if o.complete(last) {
+		t.Error("11 to 15 are missing")
+	}
+	for _, seq := range []uint64{15, 14, 11} {
+		o.offer(seq, 10, nil)
+	}
+	if o.complete(last) {
+		t.Error("12 is missing")
+	}
+	twelve, _ := o.offer(12, 11, nil)
+	if !o.complete(last) {
+		t.Error("all have come")
+	}
+	o.withdraw(twelve) // it failed and comes again
+	if o.complete(last) {
+		t.Error("12 is gone")
+	}
+	o.offer(12, 11, nil)
+	for range 4 {
+		for _, e := range o.take(1, 1, all) {
+			o.finish(e)
+		}
+		if !o.complete(last) {
+			t.Fatalf("with %d applied nothing is missing", o.low)
+		}
+	}
+	if o.low != 15 || o.known != 16 {
+		t.Errorf("low %d, known %d", o.low, o.known)
+	}
+}
+
 // A chain on one row goes into one transaction, in its order.
 func TestAChainIsTakenTogether(t *testing.T) {
 	o := newOrder(applied(10, 12))
@@ -230,6 +265,13 @@ func check(t *rapid.T, o *order) {
 	}
 	if count != o.running || len(o.entries) != count+len(o.ready)+len(o.waiting) {
 		t.Fatalf("%d run, counted %d; %d entries, %d ready, %d waiting", count, o.running, len(o.entries), len(o.ready), len(o.waiting))
+	}
+	known := o.low
+	for o.entries[known+1] != nil || o.applied(known+1) {
+		known++
+	}
+	if o.known != known {
+		t.Fatalf("known is %d, with nothing missing up to %d", o.known, known)
 	}
 	for seq := range o.done {
 		if seq <= o.low+1 {
