@@ -40,7 +40,7 @@ type Target struct {
 	DC         string           `key:"dc" help:"name of the datacenter that the broker is in"`
 	Kafka      kafkaconn.Config `key:"kafka"`
 	Topic      string           `key:"topic" help:"topic of the events; default: binlog- and the name of this datacenter"`
-	Partitions int              `key:"partitions" default:"8" help:"partitions of the topic if it has to be created; 0: it must exist"`
+	Partitions int              `key:"partitions" default:"1" help:"partitions of the topic if it has to be created; 0: it must exist. More than one lets the receiver see events far out of order when it catches up"`
 	Replicas   int              `key:"replicas" default:"1" help:"replicas of the topic if it has to be created; 3 in production"`
 	Publish    publish.Config   `key:""`
 }

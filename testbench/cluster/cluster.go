@@ -51,7 +51,7 @@ type Options struct {
 
 	SQLFlags        []string // more flags of the database servers
 	MaxMessageBytes int      // of the brokers; default: Kafka's
-	Partitions      int      // of the topics; default 8
+	Partitions      int      // of the topics; default 1
 
 	Dir      string       // for data and logs; default: a new temporary directory
 	Log      *slog.Logger // default: none
@@ -75,7 +75,7 @@ type Cluster struct {
 }
 
 const (
-	partitions = 8 // as triggers/README.md has it
+	partitions = 1 // as triggers/README.md has it
 	readyLimit = 60 * time.Second
 	stopLimit  = 20 * time.Second
 )
