@@ -13,7 +13,7 @@ import (
 	"github.com/tandem-dc/tandem/testbench/link"
 )
 
-// KillRounds is how many kills TestKillPrograms makes.
+// killRoundsEnv is how many kills TestKillPrograms makes on each pair of servers; default 20, 5 with -short.
 const killRoundsEnv = "TANDEM_TEST_KILL_ROUNDS"
 
 func killRounds(t *testing.T) int {
