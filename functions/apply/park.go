@@ -20,7 +20,7 @@ const (
 )
 
 const (
-	reasonDDL       = "DDL is not replicated: run it on this side, then `tandem deadletter skip`"
+	reasonDDL       = "DDL is not replicated: run it on this side, then UPDATE tandem.dead_letter SET state = 'skipped' WHERE id = this one"
 	reasonStatement = "data was logged as a statement, which cannot be applied exactly: set binlog_format=ROW at the source, and repair the rows by hand"
 	maxReason       = 4000
 	keysPerInsert   = 512
