@@ -19,8 +19,6 @@ type books struct {
 	w           *world
 	counter, op string
 
-	ids [2]func() (int64, error)
-
 	mu      sync.Mutex
 	sums    map[int64]int64     // of what is committed, by counter
 	lines   map[int64]int       // likewise
