@@ -1,15 +1,15 @@
-package main
+package apply_test
 
 import (
 	"bytes"
 	"context"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tandem-dc/tandem/functions/apply"
 	"github.com/tandem-dc/tandem/shared/event"
 	"github.com/tandem-dc/tandem/shared/ledger"
 	"github.com/tandem-dc/tandem/shared/sqldb"
@@ -17,17 +17,15 @@ import (
 	"github.com/tandem-dc/tandem/testbench/servers"
 )
 
-func TestMain(m *testing.M) { os.Exit(servers.Main(m)) }
-
 func TestHelpAndMistakes(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"--help"}, nil, &out); err != nil || !strings.Contains(out.String(), "TANDEM_APPLY_WAIT") {
+	if err := apply.RunProgram(t.Context(), []string{"--help"}, nil, &out); err != nil || !strings.Contains(out.String(), "TANDEM_APPLY_WAIT") {
 		t.Errorf("help: %v\n%s", err, out.String())
 	}
 	for _, c := range []struct{ env, want string }{
 		{"TANDEM_DCC=x", "TANDEM_DC"}, {"TANDEM_DC=Bei Jing", "datacenter name"}, {"TANDEM_LOG_LEVEL=loud", "log.level"}, {"TANDEM_APPLY_WAIT=soon", "apply.wait"},
 	} {
-		if err := run(t.Context(), nil, []string{"TANDEM_DC=x", "TANDEM_MYSQL_USER=u", c.env}, io.Discard); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := apply.RunProgram(t.Context(), nil, []string{"TANDEM_DC=x", "TANDEM_MYSQL_USER=u", c.env}, io.Discard); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error is %v", c.env, err)
 		}
 	}
@@ -52,7 +50,7 @@ func TestEventByHTTP(t *testing.T) {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"--http.listen", port.Addr(p), "--http.drain", "0s", "--deadletter.enabled=false"},
+		ended <- apply.RunProgram(ctx, []string{"--http.listen", port.Addr(p), "--http.drain", "0s", "--deadletter.enabled=false"},
 			[]string{"TANDEM_DC=guangzhou", "TANDEM_MYSQL_ADDR=" + c.Addr, "TANDEM_MYSQL_USER=" + c.User, "TANDEM_MYSQL_PASSWORD=" + c.Password}, io.Discard)
 	}()
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
