@@ -46,6 +46,12 @@ test-matrix: build ## demo and end-to-end tests on {MySQL, MariaDB} x {embedded 
 	done; done
 	TANDEM_TEST_KAFKA=embedded,apache go test -count=1 -timeout 60m $(MATRIX_TEST) ./testbench/...
 
+.PHONY: acceptance
+acceptance: deps build ## the long proofs: 300 kills, 60 s at 500 tx/s on both sides, lag without a WAN
+	TANDEM_TEST_KILL_ROUNDS=300 go test -count=1 -timeout 60m -v -run 'TestKillPrograms' ./testbench/e2e
+	TANDEM_TEST_STEADY_SECONDS=60 TANDEM_TEST_STEADY_RATE=500 go test -count=1 -timeout 30m -v -run 'TestSteady' ./testbench/e2e
+	TANDEM_TEST_LAG=1 go test -count=1 -timeout 30m -v -run 'TestLag' ./testbench/e2e
+
 .PHONY: bench
 bench: ## the hot paths' Go benchmarks, then commit-to-visible lag without a WAN
 	@testbench/install.sh mariadb

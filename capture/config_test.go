@@ -44,7 +44,7 @@ func TestConfigFromFile(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	local, peer := c.Targets[0], c.Targets[1]
-	if local.DC != "beijing" || local.Kafka.Brokers[0] != "127.0.0.1:9092" || local.Partitions != 8 || local.Publish.Linger != 2*time.Millisecond || local.Publish.Connections != 0 {
+	if local.DC != "beijing" || local.Kafka.Brokers[0] != "127.0.0.1:9092" || local.Partitions != 1 || local.Publish.Linger != 2*time.Millisecond || local.Publish.Connections != 0 {
 		t.Errorf("defaults of a target: %+v", local)
 	}
 	if peer.Kafka.Brokers[0] != "10.1.0.9:9092" || peer.Kafka.AddressMap["kafka-0:9092"] != "127.0.0.1:7000" || peer.Publish.Connections != 16 || peer.Publish.Compression != "zstd" {
