@@ -22,7 +22,7 @@ func TestWriteAndCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range []string{"| `mysql.tls.server-name` |", "| `kafka.sasl.password-file` |", "| `function.max-body` | integer | `16777216` |", "| `etcd.endpoints` | list |"} {
+	for _, s := range []string{"| `mysql.tls.server-name` |", "| `kafka.sasl.password-file` |", "| `http.max-body` | integer | `16777216` |", "| `etcd.endpoints` | list |"} {
 		if !strings.Contains(string(text), s) {
 			t.Errorf("the page lacks %q", s)
 		}
