@@ -81,7 +81,7 @@ func (s *Service) newPipeline(cfg Config, i int, metrics *pipeline.Metrics) (*pi
 	return pipeline.New(pipeline.Config{
 		DC: cfg.DC, Target: t.DC, Holder: fmt.Sprintf("%s:%d", host, os.Getpid()),
 		Kafka: t.Kafka, Topic: t.Topic, Partitions: t.Partitions, Replicas: t.Replicas, Publish: t.Publish,
-		Start: cfg.Start, Heartbeat: cfg.Source.Heartbeat, LeaseTTL: cfg.LeaseTTL, SaveEvery: cfg.SaveEvery,
+		Rules: cfg.Source.Rules(), Start: cfg.Start, Heartbeat: cfg.Source.Heartbeat, LeaseTTL: cfg.LeaseTTL, SaveEvery: cfg.SaveEvery,
 		Drain: cfg.Drain, Pause: cfg.Pause, HistoryKeys: cfg.HistoryKeys,
 	}, pipeline.Deps{Etcd: s.etcd, Database: pipeline.NewMySQL(source, s.db, log), Metrics: metrics, Log: s.log})
 }

@@ -2,6 +2,7 @@ package binlog
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tandem-dc/tandem/shared/ledger"
@@ -93,4 +94,20 @@ func glob(pattern, s string) bool {
 		}
 	}
 	return false
+}
+
+// Rules names what the configuration lets through: equal names, equal choice.
+// Everything is "".
+func (c *Config) Rules() string {
+	var parts []string
+	for _, l := range []struct {
+		name string
+		list []string
+	}{{"include", c.Include}, {"exclude", c.Exclude}} {
+		if len(l.list) > 0 {
+			sorted := slices.Compact(slices.Sorted(slices.Values(l.list)))
+			parts = append(parts, l.name+" "+strings.Join(sorted, ","))
+		}
+	}
+	return strings.Join(parts, "; ")
 }

@@ -32,6 +32,11 @@ type Checkpoint struct {
 	Sequence uint64          `json:"sequence"`
 	Position binlog.Position `json:"position"`
 	Time     time.Time       `json:"time"` // when it was stored
+
+	// Rules decide which transactions have a number; Settled says that nothing was
+	// sent beyond Position. Only then may other rules number what follows.
+	Rules   string `json:"rules,omitempty"`
+	Settled bool   `json:"settled,omitempty"`
 }
 
 // Key is where the checkpoint of a stream lives.

@@ -36,6 +36,7 @@ type run struct {
 
 	saving sync.Mutex
 	stored point // what the checkpoint in etcd says
+	ended  bool  // the last one is written
 }
 
 // attempt carries the stream until something fails or ctx ends. moved reports
@@ -70,19 +71,42 @@ func (p *Pipeline) attempt(ctx context.Context, fence clientv3.Cmp) (moved bool,
 // when it is read again.
 func (p *Pipeline) begin(ctx context.Context, fence clientv3.Cmp) (checkpoint.Checkpoint, error) {
 	cp, ok, err := p.store.Load(ctx)
-	if err != nil || ok {
+	if err != nil {
 		return cp, err
+	}
+	if ok {
+		return p.resume(ctx, fence, cp)
 	}
 	position, err := p.deps.Database.Resolve(ctx, p.cfg.Start)
 	if err != nil {
 		return cp, fmt.Errorf("start %q: %w", p.cfg.Start, err)
 	}
-	cp = checkpoint.Checkpoint{Epoch: uint64(time.Now().UnixMicro()), Position: position}
+	cp = checkpoint.Checkpoint{Epoch: uint64(time.Now().UnixMicro()), Position: position, Rules: p.cfg.Rules}
 	if err := p.store.Save(ctx, fence, cp); err != nil {
 		return cp, err
 	}
 	p.log.Info("a new stream starts", "start", p.cfg.Start, "epoch", cp.Epoch, "position", position)
 	return cp, nil
+}
+
+// resume goes on from cp. From here on something may be sent beyond it, which
+// it has to say before.
+func (p *Pipeline) resume(ctx context.Context, fence clientv3.Cmp, cp checkpoint.Checkpoint) (checkpoint.Checkpoint, error) {
+	if cp.Rules != p.cfg.Rules && !cp.Settled {
+		return cp, &RefusedError{
+			Problem: fmt.Sprintf("the rules of what is sent have changed from %q to %q, and capture did not stop in order before: "+
+				"what was sent after its checkpoint would be sent again under other numbers, and the target would take other transactions for repeats", cp.Rules, p.cfg.Rules),
+			Remedy: "start it with the rules of before, let it run for a moment, stop it with SIGTERM, and then change them",
+		}
+	}
+	if cp.Rules == p.cfg.Rules && !cp.Settled {
+		return cp, nil
+	}
+	if cp.Rules != p.cfg.Rules {
+		p.log.Info("what is sent is decided by other rules from here on", "before", cp.Rules, "now", p.cfg.Rules, "sequence", cp.Sequence)
+	}
+	cp.Rules, cp.Settled = p.cfg.Rules, false
+	return cp, p.store.Save(ctx, fence, cp)
 }
 
 const brokerTimeout = 30 * time.Second
@@ -135,7 +159,7 @@ func (r *run) carry(ctx context.Context, source Source) error {
 		defer cancel()
 		flushed := r.producer.Flush(drain)
 		r.acknowledge()
-		if last := r.checkpoint(drain); last != nil || flushed != nil {
+		if last := r.last(drain, flushed == nil); last != nil || flushed != nil {
 			r.log.Warn("not everything was acknowledged before the stop; it will be sent again", "error", errors.Join(flushed, last))
 		}
 	}
@@ -247,10 +271,27 @@ func (r *run) checkpoint(ctx context.Context) error {
 	r.saving.Lock()
 	defer r.saving.Unlock()
 	_, done := r.progress.points()
-	if !done.differs(r.stored) {
+	if r.ended || !done.differs(r.stored) {
 		return nil
 	}
-	err := r.store.Save(ctx, r.fence, checkpoint.Checkpoint{Epoch: r.epoch, Sequence: done.sequence, Position: done.position})
+	return r.write(ctx, done, false)
+}
+
+// last stores the checkpoint of a stream that sends no more; flushed: all that
+// it sent is acknowledged.
+func (r *run) last(ctx context.Context, flushed bool) error {
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	r.ended = true
+	_, done := r.progress.points()
+	return r.write(ctx, done, flushed)
+}
+
+// write stores done. r.saving is held.
+func (r *run) write(ctx context.Context, done point, settled bool) error {
+	err := r.store.Save(ctx, r.fence, checkpoint.Checkpoint{
+		Epoch: r.epoch, Sequence: done.sequence, Position: done.position, Rules: r.cfg.Rules, Settled: settled,
+	})
 	if err != nil && ctx.Err() != nil {
 		return err
 	}

@@ -36,6 +36,10 @@ type Config struct {
 	Replicas   int    // likewise
 	Publish    publish.Config
 
+	// Rules names what decides which transactions are sent. A stream that may have
+	// sent something beyond its checkpoint does not go on under others: it would give the same numbers to other transactions.
+	Rules string
+
 	Start     string        // where a stream without a checkpoint begins; see Database
 	Heartbeat time.Duration // between heartbeat events (1 s)
 	LeaseTTL  time.Duration // a standby takes over after so long (10 s)
