@@ -220,7 +220,7 @@ func TestBuildAndNewNameWhatIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = knative.New(m, o)
-	wants(t, err, "secret tandem-mysql has no key apply-password")
+	wants(t, err, "Secret tandem-mysql has no key apply-password")
 	m.Secrets["tandem-mysql"] = map[string]string{"capture-password": "c", "apply-password": "a"}
 	_, err = knative.New(m, o)
 	wants(t, err, "go build -o")
