@@ -49,8 +49,7 @@ func (d *decoder) value(c *cursor) (event.Value, error) {
 	case mysql.MYSQL_TYPE_BLOB, mysql.MYSQL_TYPE_GEOMETRY, mysql.MYSQL_TYPE_VECTOR:
 		return data(c.blob(d.meta)), nil
 	case mysql.MYSQL_TYPE_JSON:
-		b, err := appendJSON(nil, c.blob(d.meta))
-		return data(b), err
+		return jsonDocument(c.blob(d.meta))
 	}
 	b, err := d.temporal(c)
 	return data(b), err
@@ -129,9 +128,10 @@ func (d *decoder) setLabels(bits uint64) (event.Value, error) {
 var decimalBytes = [9]int{0, 1, 1, 2, 2, 3, 3, 4, 4}
 
 // appendDecimal reads a DECIMAL: groups of up to nine digits, big-endian, all
-// bits inverted if negative, and the highest bit inverted.
+// bits inverted if negative, and the highest bit inverted. A column has at most 65 digits;
+// inside JSON the server writes as many as its buffer may hold, with zeros in front.
 func appendDecimal(b []byte, c *cursor, precision, scale int) ([]byte, error) {
-	if precision < 1 || precision > 65 || scale > precision {
+	if precision < 1 || precision > 81 || scale > precision {
 		return nil, fmt.Errorf("decimal(%d,%d) is none", precision, scale)
 	}
 	whole := precision - scale
