@@ -33,23 +33,23 @@ const jsonDepth = 100
 
 var errJSON = errors.New("JSON document is damaged")
 
-// appendJSON appends the text of a binary JSON document as MySQL prints it. An
+// append appends the text of a binary JSON document as MySQL prints it. An
 // empty document, which an INSERT IGNORE of NULL leaves, reads as null there.
-func appendJSON(b, doc []byte) ([]byte, error) {
+func (r *jsonReader) append(b, doc []byte) ([]byte, error) {
 	if len(doc) == 0 {
 		return append(b, "null"...), nil
 	}
-	return appendJSONValue(b, doc[0], doc[1:], 0)
+	return r.value(b, doc[0], doc[1:], 0)
 }
 
-func appendJSONValue(b []byte, typ byte, doc []byte, depth int) ([]byte, error) {
+func (r *jsonReader) value(b []byte, typ byte, doc []byte, depth int) ([]byte, error) {
 	if depth > jsonDepth {
 		return nil, errJSON
 	}
 	c := &cursor{b: doc}
 	switch typ {
 	case jsonSmallObject, jsonLargeObject, jsonSmallArray, jsonLargeArray:
-		return appendJSONContainer(b, typ, doc, depth)
+		return r.container(b, typ, doc, depth)
 	case jsonLiteral:
 		literals := []string{"null", "true", "false"}
 		i := c.byte()
@@ -79,7 +79,12 @@ func appendJSONValue(b []byte, typ byte, doc []byte, depth int) ([]byte, error) 
 		if c.err != nil {
 			return nil, errJSON
 		}
-		return appendJSONOpaque(b, field, raw)
+		start := len(b)
+		b, err := appendJSONOpaque(b, field, raw)
+		if err == nil {
+			r.note(field, b[start:], raw)
+		}
+		return b, err
 	default:
 		return nil, fmt.Errorf("%w: type %d", errJSON, typ)
 	}
@@ -103,10 +108,10 @@ func (c *cursor) jsonLength() int {
 	return 0
 }
 
-// appendJSONContainer reads an object or array: the number of elements, the size in bytes,
+// container reads an object or array: the number of elements, the size in bytes,
 // entries of keys (place and length), entries of values (type and place, or the
 // value itself if it is small), then keys and values.
-func appendJSONContainer(b []byte, typ byte, doc []byte, depth int) ([]byte, error) {
+func (r *jsonReader) container(b []byte, typ byte, doc []byte, depth int) ([]byte, error) {
 	width := 2
 	if typ == jsonLargeObject || typ == jsonLargeArray {
 		width = 4
@@ -126,6 +131,7 @@ func appendJSONContainer(b []byte, typ byte, doc []byte, depth int) ([]byte, err
 		keys.b = head.take(int(count) * (width + 2))
 	}
 	b = append(b, opening)
+	r.path = append(r.path, jsonLeg{})
 	for i := range count {
 		if i > 0 {
 			b = append(b, ", "...)
@@ -135,8 +141,10 @@ func appendJSONContainer(b []byte, typ byte, doc []byte, depth int) ([]byte, err
 			if place > size || place+length > size {
 				return nil, errJSON
 			}
-			b = append(appendJSONString(b, doc[place:place+length]), ": "...)
+			r.path[depth].key = doc[place : place+length]
+			b = append(appendJSONString(b, r.path[depth].key), ": "...)
 		}
+		r.path[depth].index = int(i)
 		kind := head.byte()
 		entry := head.take(width)
 		if head.err != nil || keys.err != nil {
@@ -151,10 +159,11 @@ func appendJSONContainer(b []byte, typ byte, doc []byte, depth int) ([]byte, err
 			value = doc[place:]
 		}
 		var err error
-		if b, err = appendJSONValue(b, kind, value, depth+1); err != nil {
+		if b, err = r.value(b, kind, value, depth+1); err != nil {
 			return nil, err
 		}
 	}
+	r.path = r.path[:depth]
 	return append(b, closing), nil
 }
 

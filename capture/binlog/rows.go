@@ -153,7 +153,7 @@ func (p *plan) fullDocuments(c *cursor) error {
 func (p *plan) image(c *cursor, present bitmap, n int) ([]event.Value, error) {
 	null := c.bitmap(n)
 	values := make([]event.Value, len(p.decoders))
-	at := 0
+	at, typed := 0, 0
 	for i := range p.decoders {
 		if !present.has(i) {
 			continue // Absent is the zero value
@@ -167,6 +167,11 @@ func (p *plan) image(c *cursor, present bitmap, n int) ([]event.Value, error) {
 			}
 			if err != nil {
 				return nil, fmt.Errorf("column %s: %w", p.table.Columns[i].Name, err)
+			}
+			if v.Typed != nil {
+				if typed += len(*v.Typed); typed > event.MaxTyped {
+					v.Typed = nil // the text alone, as for one document that has too many
+				}
 			}
 			values[i] = v
 		}

@@ -59,16 +59,19 @@ func (w *writer) transaction(ctx context.Context) error {
 
 // insertRun counts the rows, a power of two, that one INSERT can hold.
 func (w *writer) insertRun(m *mapping, rows []event.Row) int {
-	n, bytes := 0, 0
-	for n < len(rows) && n < maxInsertRows && (n+1)*len(m.source) <= maxInsertParams {
+	n, bytes, params := 0, 0, 0
+	for n < len(rows) && n < maxInsertRows {
 		r := &rows[n]
 		if r.Op != event.Insert || r.Table != rows[0].Table || n > 0 && !sameShape(r.After, rows[0].After) {
 			break
 		}
 		for i := range r.After {
 			bytes += len(r.After[i].Data)
+			if r.After[i].Typed != nil {
+				params += 2 * len(*r.After[i].Typed)
+			}
 		}
-		if n > 0 && bytes > maxInsertBytes {
+		if params += len(m.source); n > 0 && (bytes > maxInsertBytes || params > maxInsertParams) {
 			break
 		}
 		n++
@@ -84,6 +87,9 @@ func (w *writer) insertRun(m *mapping, rows []event.Row) int {
 func sameShape(a, b []event.Value) bool {
 	for i := range a {
 		if (a[i].Kind == event.Absent) != (b[i].Kind == event.Absent) || (a[i].Kind == event.Zero) != (b[i].Kind == event.Zero) {
+			return false
+		}
+		if a[i].Typed != b[i].Typed && (a[i].Typed == nil || b[i].Typed == nil || document(*a[i].Typed) != document(*b[i].Typed)) {
 			return false
 		}
 	}
@@ -121,7 +127,7 @@ func (w *writer) inserts(ctx context.Context, m *mapping, rows []event.Row) erro
 				if err != nil {
 					return err
 				}
-				args = append(args, p)
+				args = m.columns[i].params(append(args, p), &v)
 			}
 		}
 	}
@@ -210,7 +216,7 @@ func (w *writer) updateWhere(ctx context.Context, m *mapping, row *event.Row, at
 		if err != nil {
 			return 0, err
 		}
-		args = append(args, p)
+		args = c.params(append(args, p), &v)
 	}
 	for _, name := range m.stay {
 		set(name + " = " + name)
@@ -288,7 +294,18 @@ func (c *mapped) mark(v *event.Value) string {
 	if v.Kind == event.Zero {
 		return "0"
 	}
+	if v.Typed != nil && c.json {
+		return document(*v.Typed)
+	}
 	return c.value
+}
+
+// params appends what mark wants besides the value itself.
+func (c *mapped) params(args []any, v *event.Value) []any {
+	if v.Typed != nil && c.json {
+		return documentParams(args, *v.Typed)
+	}
+	return args
 }
 
 func (m *mapping) param(i int, v event.Value) (any, error) {

@@ -120,6 +120,7 @@ type mapping struct {
 type mapped struct {
 	name    string // quoted; "" where the table here lacks the column
 	write   bool   // false: missing or generated here
+	json    bool   // a JSON column of MySQL
 	value   string // expression of a parameter as the column's value
 	compare string // condition on a before value, with one parameter; "" where it cannot be compared
 }
@@ -188,10 +189,10 @@ func (m *mapping) findVersion(at []int) {
 
 func mapColumn(from *event.Column, to *tableinfo.Column) mapped {
 	name := sqldb.Quote(to.Name)
-	x := mapped{name: name, write: !to.Generated, value: "?"}
+	x := mapped{name: name, write: !to.Generated, value: "?", json: to.DataType == "json"}
 	text := name
 	switch {
-	case to.DataType == "json":
+	case x.json:
 		// MySQL takes no binary string for JSON.
 		x.value = "CONVERT(? USING utf8mb4)"
 	case from.Type == event.JSON && to.Charset != "" && to.Charset != "utf8mb4":
@@ -201,7 +202,7 @@ func mapColumn(from *event.Column, to *tableinfo.Column) mapped {
 		text = "CONVERT(" + name + " USING " + from.Charset + ")"
 	}
 	switch {
-	case to.Generated || !comparableType(from.Type) || to.DataType == "json":
+	case to.Generated || !comparableType(from.Type) || x.json:
 	case from.Type.Textual():
 		x.compare = "CAST(" + text + " AS BINARY) <=> ?"
 	default:

@@ -78,9 +78,16 @@ func checkImage(name string, image []Value, columns []Column) error {
 	if image != nil && len(image) != len(columns) {
 		return fmt.Errorf("%s image has %d values for %d columns", name, len(image), len(columns))
 	}
+	typed := false
 	for i := range image {
+		typed = typed || image[i].Typed != nil
 		if image[i].Kind == Zero && columns[i].Type != Enum {
 			return fmt.Errorf("%s image: %s is 0 but no enum", name, columns[i].Name)
+		}
+	}
+	if typed {
+		if err := checkTyped(image, columns); err != nil {
+			return fmt.Errorf("%s image: %w", name, err)
 		}
 	}
 	return nil

@@ -245,8 +245,8 @@ func (d *decoder) image(table int) ([]Value, error) {
 	return values, err
 }
 
-// value reads null, false (absent), 0 (ENUM index 0), a string, or
-// {"base64": "..."}.
+// value reads null, false (absent), 0 (ENUM index 0), a string,
+// {"base64": "..."}, or {"json": "...", "typed": [...]}.
 func (d *decoder) value() (Value, error) {
 	switch {
 	case d.literal("null"):
@@ -255,6 +255,9 @@ func (d *decoder) value() (Value, error) {
 		return Value{Kind: Absent}, nil
 	case d.literal("0"):
 		return Value{Kind: Zero}, nil
+	}
+	if d.i < len(d.b) && d.b[d.i] == '{' { // literal skipped the space
+		return d.objectValue()
 	}
 	data, err := d.bytes()
 	return Value{Kind: Data, Data: data}, err

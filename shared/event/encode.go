@@ -120,6 +120,10 @@ func appendValues(b []byte, values []Value, columns []Column) []byte {
 		case Zero:
 			b = append(b, '0')
 		default:
+			if v.Typed != nil {
+				b = appendDocument(b, v)
+				continue
+			}
 			b = appendRaw(b, v.Data, readable(&columns[i], v.Data))
 		}
 	}

@@ -60,8 +60,25 @@ func genValue(c Column) *rapid.Generator[Value] {
 		v := Value{Kind: rapid.SampledFrom(kinds).Draw(t, "kind")}
 		if v.Kind == Data {
 			v.Data = anyBytes().Draw(t, "data")
+			if c.Type == JSON && rapid.Bool().Draw(t, "typed") {
+				list := TypedList(rapid.SliceOfN(genTyped(), 1, 3).Draw(t, "list"))
+				v.Typed = &list
+			}
 		}
 		return v
+	})
+}
+
+func genTyped() *rapid.Generator[Typed] {
+	return rapid.Custom(func(t *rapid.T) Typed {
+		x := Typed{Path: "$" + text(anyBytes()).Draw(t, "path"), Text: text(anyBytes()).Draw(t, "text")}
+		x.Type = rapid.SampledFrom([]Type{
+			Decimal, Date, Time, DateTime, Timestamp, Bit, Binary, VarBinary, TinyBlob, Blob, MediumBlob, LongBlob,
+		}).Draw(t, "type")
+		if x.check() != nil {
+			x.Text = "1"
+		}
+		return x
 	})
 }
 

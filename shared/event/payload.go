@@ -132,12 +132,16 @@ const (
 
 // Value is one column's value. Data is meaningful for Kind Data only and follows the column's Type.
 type Value struct {
-	Kind Kind
-	Data []byte
+	Kind  Kind
+	Data  []byte
+	Typed *TypedList // JSON: values whose type the text does not show; nil: there are none
 }
 
-// Equal reports whether two values hold the same kind and bytes.
-func (v Value) Equal(o Value) bool { return v.Kind == o.Kind && string(v.Data) == string(o.Data) }
+// Equal reports whether two values hold the same kind and bytes, and values of
+// the same types inside JSON.
+func (v Value) Equal(o Value) bool {
+	return v.Kind == o.Kind && string(v.Data) == string(o.Data) && sameTyped(v.Typed, o.Typed)
+}
 
 // Of returns a Data value of s.
 func Of(s string) Value { return Value{Kind: Data, Data: []byte(s)} }

@@ -84,7 +84,16 @@ func foldedName(v any) bool {
 
 const table = `"tables":[{"db":"d","name":"t","key":[0],"columns":[{"name":"a","type":"int"},{"name":"e","type":"enum","labels":["x"]}]}]`
 
+const document = `"tables":[{"db":"d","name":"t","columns":[{"name":"a","type":"json"},{"name":"b","type":"text"}]}]`
+
+func documents(a, b string) string {
+	return `{"schema":"tandem.transaction/1",` + document + `,"rows":[{"t":0,"op":"c","after":[` + a + `,` + b + `]}]}`
+}
+
 var accepted = []string{
+	documents(`{"typed":[["$","decimal","1.10"]],"json":"1.10"}`, `"x"`),
+	documents(` {"json":{"base64":"MQ=="},"typed":[["$.\"a\"[0]","bit",{"base64":"BQ=="}]],"base64":null}`, `"x"`),
+	documents(`{"base64":"MQ==","json":null,"typed":null}`, `"x"`),
 	`{"schema":"tandem.transaction/1"}`,
 	`{"schema":"tandem.transaction/1","tables":[],"rows":[]}`,
 	`{"schema":"tandem.transaction/1","unknown":{"a":[1,2]},` + table + `,"rows":[{"t":0,"op":"c","after":["1",0]}]}`,
@@ -120,6 +129,22 @@ var refused = []struct{ payload, want string }{
 	{`{"schema":"tandem.transaction/1",` + table + `,"rows":[{"t":0,"op":"d","before":[{},"x"]}]}`, "no value"},
 	{`{"schema":"tandem.transaction/1",` + table + `,"rows":[{"t":0,"op":"d","before":[{"base64":"","more":1},"x"]}]}`, "no value"},
 	{`{"schema":"tandem.transaction/1",` + table + `,"rows":[{"t":0,"op":"d","before":["` + "\xff" + `","x"]}]}`, "UTF-8"},
+	{documents(`"1"`, `{"json":"1.10","typed":[["$","decimal","1.10"]]}`), "b has typed values"},
+	{documents(`{"json":"1.10","typed":[["$","money","1.10"]]}`, `"x"`), "money"},
+	{documents(`{"json":"1.10","typed":[["$","geometry","1.10"]]}`, `"x"`), "geometry"},
+	{documents(`{"json":"1.10","typed":[["a","decimal","1.10"]]}`, `"x"`), "no path"},
+	{documents(`{"json":"1.10","typed":[["$","decimal",""]]}`, `"x"`), "0 bytes"},
+	{documents(`{"json":"1.10","typed":[["$","bit",{"base64":""}]]}`, `"x"`), "0 bytes"},
+	{documents(`{"json":"1.10","typed":[["$","decimal"]]}`, `"x"`), "2 parts"},
+	{documents(`{"json":"1.10","typed":[["$","decimal","1.10","x"]]}`, `"x"`), "more than 3 parts"},
+	{documents(`{"json":"1.10","typed":[null]}`, `"x"`), "no array"},
+	{documents(`{"json":"1.10","typed":[["$","decimal",null]]}`, `"x"`), "no value"},
+	{documents(`{"json":"1.10","typed":[]}`, `"x"`), "0 typed values"},
+	{documents(`{"json":"1.10"}`, `"x"`), "no value"},
+	{documents(`{"typed":[["$","decimal","1.10"]]}`, `"x"`), "no value"},
+	{documents(`{"base64":"MQ==","json":"1.10","typed":[["$","decimal","1.10"]]}`, `"x"`), "no value"},
+	{documents(`{"base64":"MQ==","typed":[["$","decimal","1.10"]]}`, `"x"`), "no value"},
+	{documents(`{"json":"1.10","typed":[`+strings.Repeat(`["$","decimal","1.10"],`, MaxTyped)+`["$","decimal","1.10"]]}`, `"x"`), "more than 4096"},
 	{`{"schema":"tandem.transaction/1",` + table + `,"rows":[{"t":0,"op":"d","before":["\ud800","x"]}]}`, "surrogate"},
 }
 
@@ -154,19 +179,25 @@ func TestWireForm(t *testing.T) {
 			{Name: "b", Type: Binary, Length: 2},
 			{Name: "e", Type: Enum, Charset: "latin1", Labels: []string{"a", "\xe9"}},
 			{Name: "at", Type: Timestamp, Length: 6},
-		}}},
+		}}, {DB: "shop", Name: "j", Columns: []Column{{Name: "j", Type: JSON}}}},
 		Rows: []Row{
 			{Op: Insert, After: []Value{Of("18446744073709551615"), Of("双\"\n"), Of("\xe9"), Of("a\x00"), {Kind: Zero}, {Kind: Null}}},
 			{Op: Delete, Before: []Value{Of("1"), {Kind: Absent}, Of("plain"), Of("ab"), Of("a"), Of("2024-01-31 12:00:00.500000")}},
+			{Table: 1, Op: Insert, After: []Value{{Kind: Data, Data: []byte(`{"a": [1.10, "base64:type252:AP8="]}`), Typed: &TypedList{
+				{Path: `$."a"[0]`, Type: Decimal, Text: "1.10"}, {Path: `$."a"[1]`, Type: Blob, Text: "\x00\xff"},
+			}}}},
 		},
 	}
 	const want = `{"schema":"tandem.transaction/1","server":"7a5c","gtid":"7a5c:12","file":"binlog.000002","pos":4711,` +
 		`"tables":[{"db":"shop","name":"t","key":[0],"columns":[{"name":"id","type":"bigint","unsigned":true},` +
 		`{"name":"名","type":"varchar","charset":"utf8mb4"},{"name":"l","type":"varchar","charset":"latin1"},` +
 		`{"name":"b","type":"binary","length":2},` +
-		`{"name":"e","type":"enum","charset":"latin1","labels":["a",{"base64":"6Q=="}]},{"name":"at","type":"timestamp","length":6}]}],` +
+		`{"name":"e","type":"enum","charset":"latin1","labels":["a",{"base64":"6Q=="}]},{"name":"at","type":"timestamp","length":6}]},` +
+		`{"db":"shop","name":"j","key":[],"columns":[{"name":"j","type":"json"}]}],` +
 		`"rows":[{"t":0,"op":"c","after":["18446744073709551615","双\"\n",{"base64":"6Q=="},{"base64":"YQA="},0,null]},` +
-		`{"t":0,"op":"d","before":["1",false,"plain",{"base64":"YWI="},"a","2024-01-31 12:00:00.500000"]}]}`
+		`{"t":0,"op":"d","before":["1",false,"plain",{"base64":"YWI="},"a","2024-01-31 12:00:00.500000"]},` +
+		`{"t":1,"op":"c","after":[{"json":"{\"a\": [1.10, \"base64:type252:AP8=\"]}",` +
+		`"typed":[["$.\"a\"[0]","decimal","1.10"],["$.\"a\"[1]","blob",{"base64":"AP8="}]]}]}]}`
 	if got := string(x.AppendJSON(nil)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

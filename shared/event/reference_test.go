@@ -138,7 +138,7 @@ func values(w []refValue) []Value {
 }
 
 // UnmarshalJSON reads one value: null, false (absent), 0 (ENUM index 0), a
-// string, or {"base64": "..."}.
+// string, {"base64": "..."}, or {"json": "...", "typed": [[path, type, text], ...]}.
 func (v *refValue) UnmarshalJSON(b []byte) error {
 	switch string(b) {
 	case "null":
@@ -151,9 +151,27 @@ func (v *refValue) UnmarshalJSON(b []byte) error {
 		*v = refValue{Kind: Zero}
 		return nil
 	}
-	data, err := decodeRaw(b)
-	*v = refValue{Kind: Data, Data: data}
-	return err
+	var w struct {
+		JSON  *rawText    `json:"json"`
+		Typed [][]rawText `json:"typed"`
+	}
+	if b[0] != '{' || json.Unmarshal(b, &w) != nil || w.JSON == nil && w.Typed == nil {
+		data, err := decodeRaw(b)
+		*v = refValue{Kind: Data, Data: data}
+		return err
+	}
+	if w.JSON == nil || len(w.Typed) == 0 {
+		return fmt.Errorf("%.40s is no value", b)
+	}
+	list := TypedList{}
+	for _, x := range w.Typed {
+		if len(x) != 3 {
+			return fmt.Errorf("typed value has %d parts", len(x))
+		}
+		list = append(list, Typed{string(x[0]), Type(x[1]), string(x[2])})
+	}
+	*v = refValue{Kind: Data, Data: []byte(*w.JSON), Typed: &list}
+	return nil
 }
 
 // rawText is a string whose bytes may be no UTF-8.

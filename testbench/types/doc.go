@@ -37,8 +37,12 @@ through the whole road and compared on both sides (` + "`testbench/e2e`" + `). E
 	b.WriteString(`
 ## Limits
 
-- **JSON on MySQL** travels as the text that the server prints. Values of SQL types inside a document (` + "`DECIMAL`, `DATETIME`, binary" + `) come back
-  from text as JSON numbers and strings: equal to read, but no longer of the SQL type.
+- **JSON on MySQL** travels as the text that the server prints, with the types of values that text does not tell: ` + "`DECIMAL`, `DATE`, `TIME`, `DATETIME`," + `
+  ` + "`TIMESTAMP`, `BIT`" + ` and binary strings stay what they are. These come back from text alone, equal to read, but of another ` + "`JSON_TYPE()`" + `:
+  integers, which are ` + "`INTEGER`" + ` up to 4294967295 and ` + "`UNSIGNED INTEGER`" + ` above, as MySQL reads them in text; binary strings longer than their type's
+  column (` + "`BINARY`" + ` 255 bytes, ` + "`VARBINARY`" + ` 65000) or of types that no expression makes; all typed values of a row's document that brings the row to more than 4096 of
+  them, or of a document with more than 1 MiB of paths to them. A ` + "`TIMESTAMP`" + ` outside 1970 to 2038 in UTC, which another time zone can leave, becomes a ` + "`DATETIME`" + `.
+  MariaDB's JSON is text; a document from MySQL is written there as its text.
 - **Partial JSON updates** (` + "`binlog_row_value_options=PARTIAL_JSON`" + `), MariaDB's ` + "`COMPRESSED`" + ` columns, and time columns in formats older than
   MySQL 5.6 are refused with an error that names the setting.
 - **Row images that are not full** (` + "`binlog_row_image`" + ` MINIMAL or NOBLOB) are carried with the missing columns marked as absent, which is not NULL.

@@ -64,6 +64,9 @@ const (
 	asText  = "CAST(%s AS CHAR)"
 	asBytes = "HEX(%s)"
 	asReal  = "CAST(%s AS DOUBLE)"
+	// The text of a JSON document, a space and the types of all values in it.
+	asDocument = "CONCAT(CAST(%[1]s AS CHAR), ' ', (SELECT GROUP_CONCAT(JSON_TYPE(x) ORDER BY o) FROM " +
+		"JSON_TABLE(JSON_EXTRACT(%[1]s, '$', '$**.*', '$**[*]'), '$[*]' COLUMNS (o FOR ORDINALITY, x JSON PATH '$')) j))"
 )
 
 // Sessions that a careless application may have.
@@ -164,11 +167,23 @@ var others = []Case{
 		"'0.1'", `'""'`, `'"双😀\\u0001\\n\\t\\"\\\\\\\\ /"'`, "'{}'", "'[]'", `'{"b": 1, "a": {"c": [1, 2, {"d": null}]}, "": ""}'`, "'[-32768, 32768, 65535, 2147483648, 4294967296]'",
 		"JSON_ARRAY(CAST(REPEAT('x', 70000) AS CHAR))", "JSON_OBJECT('k', REPEAT('双', 100), 'l', 100000, 'm', JSON_ARRAY(REPEAT('y', 66000), 70000))",
 	}, Compare: asText, Type: "json"},
-	{Name: "json_opaque", Flavors: onMySQL, Column: "JSON", Values: []string{
+	{Name: "json_opaque", Flavors: onMySQL, Column: "JSON", Session: loose, Values: []string{
 		"JSON_OBJECT('d', CAST('1.10' AS DECIMAL(10,2)), 'n', CAST('-123456789012345678901234.5678' AS DECIMAL(40,4)))",
 		"JSON_ARRAY(CAST('2024-01-31' AS DATE), CAST('-12:34:56.789' AS TIME(3)), CAST('2024-01-31 12:00:00.5' AS DATETIME(6)), TIMESTAMP '2024-01-31 12:00:00')",
 		"JSON_ARRAY(CAST(X'00FF' AS BINARY), b'101', REPEAT(X'00FF', 100))",
-	}, Compare: asText, Type: "json"},
+		"CAST(CAST('1.10' AS DECIMAL(10,2)) AS JSON)",
+		"CAST(CAST('-00:00:00.5' AS TIME(6)) AS JSON)",
+		"CAST(TIMESTAMP '2024-01-31 12:00:00.000001' AS JSON)",
+		"JSON_ARRAY(NULL, CAST('12345678901234567890123456789012345.123456789012345678901234567890' AS DECIMAL(65,30)), CAST('-1e-30' AS DECIMAL(65,30)), CAST(REPEAT('9', 65) AS DECIMAL(65)), CAST(0 AS DECIMAL(5,2)), CAST(7 AS DECIMAL))",
+		`JSON_OBJECT('a"b\\.[0]*', JSON_OBJECT('双😀', JSON_ARRAY(1, JSON_ARRAY(CAST('0.10' AS DECIMAL(3,2))), NULL)), '', CAST('2024-01-31' AS DATE), CHAR(1,10 USING utf8mb4), CAST('5.0' AS DECIMAL(3,1)), '$', CAST('838:59:59' AS TIME))`,
+		"JSON_ARRAY(CAST('0000-00-00' AS DATE), CAST('0000-00-00 00:00:00' AS DATETIME), CAST('2024-00-00' AS DATE), CAST('-838:59:59' AS TIME), CAST('9999-12-31 23:59:59.999999' AS DATETIME(6)))",
+		"JSON_ARRAY('base64:type15:AP8=', '2024-01-31', '1.10', 1.10e0, X'', REPEAT(X'00FF', 10000))",
+		"JSON_ARRAY(" + inJSON("BIT(11)", "5") + ", " + inJSON("BIT(64)", "18446744073709551615") + ", " + inJSON("BIT(1)", "0") + ")",
+		"JSON_ARRAY(" + inJSON("TIMESTAMP(6)", `"2024-01-31 12:00:00.5"`) + ", " + inJSON("TIMESTAMP", `"2038-01-19 03:14:07"`) + ")",
+		"JSON_ARRAY(" + inJSON("BINARY(4)", `"ab"`) + ", " + inJSON("BINARY(0)", `""`) + ", " + inJSON("VARBINARY(9)", `"ab"`) + ", " + inJSON("TINYBLOB", `"双"`) +
+			", " + inJSON("BLOB", `""`) + ", " + inJSON("MEDIUMBLOB", `"ab"`) + ", " + inJSON("LONGBLOB", `"ab"`) + ")",
+		"JSON_OBJECT('blob', REPEAT(X'00FF', 40000), 'd', CAST('2.50' AS DECIMAL(3,2)))",
+	}, Compare: asDocument, Type: "json"},
 	{Name: "json_mariadb", Flavors: onMariaDB, Column: "JSON", Values: []string{`'{"b":1,  "a":[1, 2.50]}'`, "'null'", `'"双😀"'`}, Compare: asBytes, Type: "text"},
 	{Name: "geometry", Column: "GEOMETRY", Values: []string{"ST_GeomFromText('POINT(1 2)')", "ST_GeomFromText('POLYGON((0 0,0 3,3 3,0 0))')", "ST_GeomFromText('GEOMETRYCOLLECTION(POINT(1 2),LINESTRING(0 0,1 1))')"}, Compare: asBytes, Type: "geometry"},
 	{Name: "point_srid", Flavors: onMySQL, Column: "POINT NOT NULL SRID 4326", NotNull: true, Values: []string{"ST_SRID(POINT(1,2),4326)", "ST_SRID(POINT(-179.5,89.25),4326)"}, Compare: asBytes, Type: "geometry"},
@@ -179,6 +194,11 @@ var others = []Case{
 		"'00112233-4455-6677-8899-aabbccddeeff'", "'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'",
 		"'f47ac10b-58cc-1372-8567-0e02b2c3d479'", "'f47ac10b-58cc-4372-a567-0e02b2c3d479'", "'017f22e2-79b0-7cc3-98c4-dc0c0c07398f'", "'320c3d4d-cc00-875b-8ec9-32d5f69181c0'",
 	}, Compare: "HEX(CAST(%s AS BINARY(16)))", Type: "binary"},
+}
+
+// inJSON is a value inside JSON with the type of a column, which reads it from JSON text.
+func inJSON(column, text string) string {
+	return "JSON_EXTRACT((SELECT JSON_ARRAY(c) FROM JSON_TABLE('[" + text + "]', '$[*]' COLUMNS (c " + column + " PATH '$')) t), '$[0]')"
 }
 
 func manyLabels(n int) string {
