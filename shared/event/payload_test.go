@@ -37,6 +37,7 @@ func FuzzDecodeTransaction(f *testing.F) {
 	for _, s := range accepted {
 		f.Add([]byte(s))
 	}
+	f.Add([]byte(`{"schema":"tandem.transaction/1",` + table + `,"rows":[{"t":0,"op":"c","BefoRe":[],"after":["1","x"]}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		first, err := DecodeTransaction(data)
 		reference, referenceErr := referenceDecode(data)
@@ -46,7 +47,9 @@ func FuzzDecodeTransaction(f *testing.F) {
 		} else if err != nil {
 			return
 		} else if referenceErr != nil {
-			t.Fatalf("accepted, but by encoding/json: %v", referenceErr)
+			if !ambiguous(data) {
+				t.Fatalf("accepted, but by encoding/json: %v", referenceErr)
+			}
 		} else if !reflect.DeepEqual(normal(first), normal(reference)) && !ambiguous(data) {
 			t.Fatalf("decoded   %+v\nreference %+v", first, reference)
 		}

@@ -40,8 +40,8 @@ through the whole road and compared on both sides (` + "`testbench/e2e`" + `). E
 - **JSON on MySQL** travels as the text that the server prints, with the types of values that text does not tell: ` + "`DECIMAL`, `DATE`, `TIME`, `DATETIME`," + `
   ` + "`TIMESTAMP`, `BIT`" + ` and binary strings stay what they are. These come back from text alone, equal to read, but of another ` + "`JSON_TYPE()`" + `:
   integers, which are ` + "`INTEGER`" + ` up to 4294967295 and ` + "`UNSIGNED INTEGER`" + ` above, as MySQL reads them in text; binary strings longer than their type's
-  column (` + "`BINARY`" + ` 255 bytes, ` + "`VARBINARY`" + ` 65000) or of types that no expression makes; all typed values of a row's document that brings the row to more than 4096 of
-  them, or of a document with more than 1 MiB of paths to them. A ` + "`TIMESTAMP`" + ` outside 1970 to 2038 in UTC, which another time zone can leave, becomes a ` + "`DATETIME`" + `.
+  column (` + "`BINARY`" + ` 255 bytes, ` + "`VARBINARY`" + ` 65000) or of types that no expression makes; all of a document that brings its row to more
+  than 4096 such values, or whose paths to them take more than 1 MiB. A ` + "`TIMESTAMP`" + ` outside 1970 to 2038 in UTC, which another time zone can leave, becomes a ` + "`DATETIME`" + `.
   MariaDB's JSON is text; a document from MySQL is written there as its text.
 - **Partial JSON updates** (` + "`binlog_row_value_options=PARTIAL_JSON`" + `), MariaDB's ` + "`COMPRESSED`" + ` columns, and time columns in formats older than
   MySQL 5.6 are refused with an error that names the setting.
