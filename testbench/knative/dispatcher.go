@@ -125,6 +125,7 @@ func (d *Dispatcher) Stop(ctx context.Context) error {
 		return nil
 	}
 	r.stopPoll()
+	r.polls.Wait() // first: they begin sends
 	done := make(chan struct{})
 	go func() {
 		r.sends.Wait()
@@ -136,7 +137,6 @@ func (d *Dispatcher) Stop(ctx context.Context) error {
 	}
 	r.cutOff()
 	<-done
-	r.polls.Wait()
 	commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
 	// The first try may meet a connection that died with a restarted broker.
@@ -153,8 +153,8 @@ func (d *Dispatcher) Kill() error {
 	}
 	r.stopPoll()
 	r.cutOff()
+	r.polls.Wait() // first: they begin sends
 	r.sends.Wait()
-	r.polls.Wait()
 	return r.close()
 }
 
