@@ -62,6 +62,7 @@ func (p *program) makeTemplate(ctx context.Context, dir string) error {
 	var cmd *exec.Cmd
 	if p.flavor == sqldb.MariaDB {
 		cmd = exec.CommandContext(ctx, p.install, "--no-defaults", "--skip-test-db",
+			"--force", // a bare machine may not even know the name localhost
 			"--auth-root-authentication-method=normal", "--datadir="+dir, mariadbRedo)
 	} else {
 		cmd = exec.CommandContext(ctx, p.path, p.args("--initialize-insecure", "--skip-log-bin", "--datadir="+dir, mysqlRedo)...)
