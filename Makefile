@@ -19,8 +19,8 @@ help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  %-14s %s\n' "$$name" "$$text"; done
 
 .PHONY: deps
-deps: ## install what the tests start: MariaDB, MySQL 9.x, Redis
-	@testbench/install.sh mariadb mysql redis
+deps: ## install what the tests need: MariaDB, MySQL 9.x, Redis, a C compiler
+	@testbench/install.sh mariadb mysql redis gcc
 
 .PHONY: build
 build: ## build every program into bin/

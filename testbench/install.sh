@@ -3,12 +3,13 @@
 # there is left alone. Needs Debian or Ubuntu and root or sudo, except for kafka
 # when java 17 and Maven are there.
 #
-#   testbench/install.sh [mariadb] [mysql] [redis] [kafka]
+#   testbench/install.sh [mariadb] [mysql] [redis] [kafka] [gcc]
 #
 #   mariadb  MariaDB 10.11+, from the distribution
 #   mysql    MySQL 9.x, as an unpacked tree in the cache, run from there (no chroot, no service)
 #   redis    Redis, from the distribution
 #   kafka    Apache Kafka's jars into the cache, by Maven, with checksums
+#   gcc      a C compiler, which Go's race detector needs
 #
 # TANDEM_CACHE          the cache; default: ${XDG_CACHE_HOME:-~/.cache}/tandem
 # TANDEM_MYSQL_MIRROR   archive to take MySQL from; default: the one apt uses
@@ -73,6 +74,14 @@ install_redis() {
     return
   fi
   apt_install redis-server
+}
+
+install_gcc() {
+  if has gcc; then
+    say "gcc: already there"
+    return
+  fi
+  apt_install gcc libc6-dev
 }
 
 # sources prints "URI SUITE" of every package source of apt, in order.
@@ -215,7 +224,7 @@ POM
 [ $# -gt 0 ] || set -- mariadb mysql redis
 for what; do
   case "$what" in
-    mariadb | mysql | redis | kafka) "install_$what" ;;
-    *) die "'$what' is none of mariadb, mysql, redis, kafka" ;;
+    mariadb | mysql | redis | kafka | gcc) "install_$what" ;;
+    *) die "'$what' is none of mariadb, mysql, redis, kafka, gcc" ;;
   esac
 done
