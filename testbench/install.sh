@@ -9,7 +9,7 @@
 #   mysql    MySQL 9.x, as an unpacked tree in the cache, run from there (no chroot, no service)
 #   redis    Redis, from the distribution
 #   kafka    Apache Kafka's jars into the cache, by Maven, with checksums
-#   gcc      a C compiler, which Go's race detector needs
+#   gcc      make, and a C compiler, which Go's race detector needs
 #
 # TANDEM_CACHE          the cache; default: ${XDG_CACHE_HOME:-~/.cache}/tandem
 # TANDEM_MYSQL_MIRROR   archive to take MySQL from; default: the one apt uses
@@ -77,11 +77,11 @@ install_redis() {
 }
 
 install_gcc() {
-  if has gcc; then
+  if has gcc && has make; then
     say "gcc: already there"
     return
   fi
-  apt_install gcc libc6-dev
+  apt_install gcc libc6-dev make
 }
 
 # sources prints "URI SUITE" of every package source of apt, in order.
