@@ -84,6 +84,42 @@ func TestLockWaitIsRepeated(t *testing.T) {
 	})
 }
 
+// An event whose predecessor is only slow waits for it, however long; storing it
+// would add work to a line that is long already.
+func TestPatienceIsNotStored(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w *world) {
+		w.exec(counterDDL)
+		w.exec("INSERT INTO counter VALUES (1, 1)")
+		i := w.start(func(c *apply.Config) {
+			c.Settings.LockWait, c.Settings.Retry, c.Settings.Wait = time.Second, 20*time.Second, 10*time.Millisecond
+		})
+		tx, err := w.db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.ExecContext(t.Context(), "UPDATE counter SET n = n WHERE id = 1"); err != nil {
+			t.Fatal(err)
+		}
+		c := w.table("counter", counterColumns)
+		done := make(chan int, 2)
+		go func() { done <- i.send(w.txn(1, 0, update(c, row("1", "1"), row("1", "2")))) }()
+		until(t, "the first has met the lock", func() bool { return counter(t, i, "tandem_apply_retries_total") > 0 })
+		go func() { done <- i.send(w.txn(2, 1, update(c, row("1", "2"), row("1", "3")))) }()
+		// An attempt takes a hundred times as long as an event waits before it is stored.
+		until(t, "more attempts", func() bool { return counter(t, i, "tandem_apply_retries_total") > 2 })
+		w.want("0", "SELECT COUNT(*) FROM tandem.pending WHERE origin = ?", w.origin)
+		if err := tx.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if code := <-done; code != http.StatusOK {
+				t.Errorf("answered %d", code)
+			}
+		}
+		w.want("3", "SELECT n FROM counter")
+	})
+}
+
 func counter(t *testing.T, i *instance, name string) (total float64) {
 	t.Helper()
 	families, err := i.reg.Gather()

@@ -1,7 +1,9 @@
 package main
 
 import (
-	"bytes"
+	"archive/tar"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -35,13 +37,27 @@ func TestPackIsReproducibleAndRunsWithoutRights(t *testing.T) {
 	if c.Architecture != "arm64" || c.Config.User != user || len(c.Config.Entrypoint) != 1 || c.Config.Entrypoint[0] != "/ko-app/apply" {
 		t.Errorf("config is %+v", c)
 	}
-	var flat bytes.Buffer
 	r := mutate.Extract(first)
 	defer r.Close()
-	if _, err := flat.ReadFrom(r); err != nil {
-		t.Fatal(err)
+	var content []byte
+	for files := tar.NewReader(r); ; {
+		h, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.ModTime.Unix() != 0 {
+			t.Errorf("%s carries the time %v", h.Name, h.ModTime)
+		}
+		if h.Name == "ko-app/apply" {
+			if content, err = io.ReadAll(files); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	if !bytes.Contains(flat.Bytes(), []byte("program")) {
-		t.Error("the image lacks the program")
+	if string(content) != "program" {
+		t.Errorf("the image's program is %q", content)
 	}
 }
